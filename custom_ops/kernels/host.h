@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a driver may ask of its host: onnxruntime, or a test or benchmark program.
+#ifndef BEBERT_EDGE_KERNELS_HOST_H_
+#define BEBERT_EDGE_KERNELS_HOST_H_
+
+#include <stddef.h>
+
+namespace bebert {
+
+struct Host {
+  void* context;
+  // Calls task(argument, 0) .. task(argument, tasks - 1), in any order and on any thread; returns when all are done.
+  void (*parallel_for)(void* context, void (*task)(void* argument, size_t index), size_t tasks, void* argument);
+  void* (*allocate)(void* context, size_t bytes);  // 64-byte aligned, or null
+  void (*release)(void* context, void* memory);
+};
+
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_HOST_H_
