@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of a packed ensemble: `config.json` of docs/format.md as dataclasses that validate themselves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from bebert_edge.codes import CODE_TYPES, CodeType, code_type
+from bebert_edge.errors import FormatError
+
+FORMAT_VERSION = 1
+FAMILIES = ("bert",)
+ACTIVATIONS = ("relu", "gelu")
+TASK_TYPES = ("text-classification",)
+PROBLEMS = ("single_label", "multi_label", "regression")
+
+
+def _require(condition: bool, key: str, found: object, expected: str) -> None:
+    if not condition:
+        raise FormatError(f"config.json: {key} is {found!r}, expected {expected}")
+
+
+def _is_int(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _section(cls: type[Any], value: object, key: str) -> dict[str, Any]:
+    """Returns the members of one JSON object, which must have exactly the fields of `cls`."""
+    _require(isinstance(value, Mapping), key, value, "an object")
+    section: dict[str, Any] = dict(value)  # type: ignore[call-overload]
+    expected = [f.name for f in fields(cls)]
+    missing = [name for name in expected if name not in section]
+    unknown = [name for name in section if name not in expected]
+    if missing or unknown:
+        raise FormatError(
+            f"config.json: {key} misses {missing or 'nothing'} and has unknown {unknown or 'nothing'}: "
+            f"expected the keys {', '.join(expected)}"
+        )
+    return section
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of the encoder that every member has."""
+
+    vocab_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    intermediate_size: int
+    positions: int
+    token_types: int
+    layer_norm_epsilon: float
+    activation: str
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "positions", "token_types"):
+            _require(_is_int(getattr(self, name), 1), f"encoder.{name}", getattr(self, name), "an integer >= 1")
+        _require(
+            self.hidden_size % self.heads == 0,
+            "encoder.heads",
+            self.heads,
+            f"a divisor of hidden_size {self.hidden_size}",
+        )
+        _require(
+            _is_finite(self.layer_norm_epsilon) and self.layer_norm_epsilon > 0,
+            "encoder.layer_norm_epsilon",
+            self.layer_norm_epsilon,
+            "a number > 0",
+        )
+        _require(self.activation in ACTIVATIONS, "encoder.activation", self.activation, f"one of {ACTIVATIONS}")
+
+    @property
+    def head_size(self) -> int:
+        """Channels per attention head."""
+        return self.hidden_size // self.heads
+
+
+@dataclass(frozen=True)
+class LayerQuantization:
+    """Names of the code types of one layer's activations."""
+
+    hidden: str
+    attention: str
+    probability: str
+    context: str
+    ffn: str
+    intermediate: str
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            name = getattr(self, f.name)
+            _require(name in CODE_TYPES, f"quantization.layers[].{f.name}", name, f"one of {', '.join(CODE_TYPES)}")
+        _require(
+            CODE_TYPES[self.probability].low == 0,
+            "quantization.layers[].probability",
+            self.probability,
+            "an unsigned code type",
+        )
+
+    def code(self, use: str) -> CodeType:
+        """The code type of one use: `hidden`, `attention`, ..."""
+        return CODE_TYPES[getattr(self, use)]
+
+    @classmethod
+    def for_bits(cls, bits: int) -> LayerQuantization:
+        """The code types of this project's own training at 1, 2, 4 or 8 bits.
+
+        Raises:
+            FormatError: Any other number of bits.
+        """
+        signed, unsigned = ("sign", "bool") if bits == 1 else (f"int{bits}", f"uint{bits}")
+        return cls(
+            hidden=code_type(signed).name,
+            attention=signed,
+            probability=unsigned,
+            context=signed,
+            ffn=signed,
+            intermediate=unsigned,
+        )
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """Code types of every layer and of the pooler's input."""
+
+    layers: tuple[LayerQuantization, ...]
+    pooler: str
+
+    def __post_init__(self) -> None:
+        _require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
+
+    @classmethod
+    def for_bits(cls, bits: int, layers: int) -> QuantizationConfig:
+        """The same number of bits everywhere."""
+        layer = LayerQuantization.for_bits(bits)
+        return cls(layers=(layer,) * layers, pooler=layer.hidden)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What the logits mean."""
+
+    type: str = "text-classification"
+    problem: str = "single_label"
+    text_pair: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.type in TASK_TYPES, "task.type", self.type, f"one of {TASK_TYPES}")
+        _require(self.problem in PROBLEMS, "task.problem", self.problem, f"one of {PROBLEMS}")
+        _require(isinstance(self.text_pair, bool), "task.text_pair", self.text_pair, "true or false")
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """Everything about a packed ensemble except tensors and tokenizer (docs/format.md, "config.json")."""
+
+    members: int
+    member_weights: tuple[float, ...]
+    encoder: EncoderConfig
+    quantization: QuantizationConfig
+    task: TaskConfig
+    labels: tuple[str, ...]
+    max_length: int
+    family: str = "bert"
+    format_version: int = FORMAT_VERSION
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, str(FORMAT_VERSION))
+        _require(self.family in FAMILIES, "family", self.family, f"one of {FAMILIES}")
+        _require(_is_int(self.members, 1), "members", self.members, "an integer >= 1")
+        weights = self.member_weights
+        _require(
+            len(weights) == self.members and all(_is_finite(w) for w in weights) and abs(sum(weights) - 1) < 1e-5,
+            "member_weights",
+            list(weights),
+            f"{self.members} finite numbers with sum 1",
+        )
+        _require(
+            len(self.quantization.layers) == self.encoder.layers,
+            "quantization.layers",
+            f"a list of {len(self.quantization.layers)}",
+            f"a list of {self.encoder.layers}, one for each layer",
+        )
+        _require(
+            len(self.labels) >= 1 and all(isinstance(label, str) for label in self.labels),
+            "labels",
+            list(self.labels),
+            "a list of one or more strings",
+        )
+        _require(
+            _is_int(self.max_length, 2) and self.max_length <= self.encoder.positions,
+            "max_length",
+            self.max_length,
+            f"an integer 2 .. {self.encoder.positions} (encoder.positions)",
+        )
+        _require(
+            isinstance(self.metadata, dict)
+            and all(isinstance(k, str) and isinstance(v, str) for k, v in self.metadata.items()),
+            "metadata",
+            self.metadata,
+            "an object of strings",
+        )
+
+    def to_json(self) -> str:
+        """The text of `config.json`."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> EnsembleConfig:
+        """Parses the text of `config.json`.
+
+        Raises:
+            FormatError: The text is not JSON, or a key is missing, unknown or has a value that is not allowed.
+        """
+        try:
+            parsed = json.loads(text)
+        except ValueError as error:
+            raise FormatError(f"config.json is not JSON: {error}") from error
+        top = _section(cls, parsed, "the file")
+        for key in ("member_weights", "labels"):
+            _require(isinstance(top[key], list), key, top[key], "a list")
+        quantization = _section(QuantizationConfig, top["quantization"], "quantization")
+        _require(isinstance(quantization["layers"], list), "quantization.layers", quantization["layers"], "a list")
+        layers = [
+            LayerQuantization(**_section(LayerQuantization, layer, f"quantization.layers[{i}]"))
+            for i, layer in enumerate(quantization["layers"])
+        ]
+        return cls(
+            **{
+                **top,
+                "member_weights": tuple(top["member_weights"]),
+                "labels": tuple(top["labels"]),
+                "encoder": EncoderConfig(**_section(EncoderConfig, top["encoder"], "encoder")),
+                "quantization": QuantizationConfig(tuple(layers), quantization["pooler"]),
+                "task": TaskConfig(**_section(TaskConfig, top["task"], "task")),
+            }
+        )

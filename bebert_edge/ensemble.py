@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PackedEnsemble: the one data structure between checkpoints and ONNX (docs/format.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_edge.bits import padding_is_zero, row_bytes
+from bebert_edge.config import EnsembleConfig
+from bebert_edge.errors import FormatError
+
+CONFIG_FILE = "config.json"
+TENSOR_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+FILES = (CONFIG_FILE, TENSOR_FILE, TOKENIZER_FILE)
+
+LINEARS = ("qkv", "attention_output", "ffn_in", "ffn_out")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What docs/format.md says of one tensor.
+
+    Attributes:
+        kind: `bits` (uint8 rows of `channels` bits), `float`, `scale` (float >= 0) or `step` (float > 0).
+        shape: Shape with all members on the leading axis.
+        part: The line of the size report that it counts for.
+        channels: Bits of a row, for `bits`.
+        shareable: Whether the leading axis may be 1: one table for all members.
+    """
+
+    kind: Literal["bits", "float", "scale", "step"]
+    shape: tuple[int, ...]
+    part: str
+    channels: int = 0
+    shareable: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 for bits, float32 otherwise."""
+        return np.dtype(np.uint8 if self.kind == "bits" else np.float32)
+
+
+def _linear_specs(prefix: str, members: int, k: int, n: int) -> Iterator[tuple[str, TensorSpec]]:
+    yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers")
+    yield f"{prefix}.step", TensorSpec("step", (members,), "quantizers")
+    yield f"{prefix}.bits", TensorSpec("bits", (members, n, row_bytes(k)), "encoder bits", channels=k)
+    yield f"{prefix}.scale", TensorSpec("scale", (members, n), "encoder scales")
+    yield f"{prefix}.bias", TensorSpec("float", (members, n), "biases")
+
+
+def _norm_specs(prefix: str, members: int, hidden: int) -> Iterator[tuple[str, TensorSpec]]:
+    for name in ("weight", "bias"):
+        yield f"{prefix}.{name}", TensorSpec("float", (members, hidden), "layer norms")
+
+
+def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
+    """Every tensor that an ensemble of this configuration has, by name."""
+    e, shape = config.members, config.encoder
+    h, f, heads = shape.hidden_size, shape.intermediate_size, shape.heads
+    sizes = {"qkv": (h, 3 * h), "attention_output": (h, h), "ffn_in": (h, f), "ffn_out": (f, h)}
+
+    def specs() -> Iterator[tuple[str, TensorSpec]]:
+        word = (e, shape.vocab_size, row_bytes(h))
+        yield "embeddings.word.bits", TensorSpec("bits", word, "word embedding bits", channels=h, shareable=True)
+        yield "embeddings.word.scale", TensorSpec("scale", word[:2], "word embedding scales", shareable=True)
+        for name, rows in (("position", shape.positions), ("token_type", shape.token_types)):
+            spec = TensorSpec("float", (e, rows, h), "position and type embeddings", shareable=True)
+            yield f"embeddings.{name}", spec
+        yield from _norm_specs("embeddings.norm", e, h)
+        for i in range(shape.layers):
+            for linear in LINEARS:
+                yield from _linear_specs(f"layers.{i}.{linear}", e, *sizes[linear])
+            for use in ("query", "key", "value", "probability"):
+                yield f"layers.{i}.attention.{use}_step", TensorSpec("step", (e, heads), "quantizers")
+            yield from _norm_specs(f"layers.{i}.attention_norm", e, h)
+            yield from _norm_specs(f"layers.{i}.ffn_norm", e, h)
+        yield from _linear_specs("pooler", e, h, h)
+        yield "classifier.weight", TensorSpec("float", (e, len(config.labels), h), "classifier")
+        yield "classifier.bias", TensorSpec("float", (e, len(config.labels)), "classifier")
+
+    return dict(specs())
+
+
+@dataclass
+class PackedEnsemble:
+    """A trained binary ensemble as plain arrays and plain configuration.
+
+    Attributes:
+        config: Shape, code types, task, labels, member weights.
+        tensors: Arrays by the names of docs/format.md, members stacked on the leading axis.
+        tokenizer: The text of `tokenizer.json`.
+    """
+
+    config: EnsembleConfig
+    tensors: dict[str, NDArray[Any]]
+    tokenizer: str
+
+    def validate(self) -> None:
+        """Checks every tensor against docs/format.md.
+
+        Raises:
+            FormatError: A tensor is missing, unknown, or has a wrong dtype, shape or value.
+        """
+        specs = tensor_specs(self.config)
+        for name in specs:
+            if name not in self.tensors:
+                raise FormatError(f"{TENSOR_FILE}: tensor {name} is missing: expected shape {specs[name].shape}")
+        for name, array in self.tensors.items():
+            if name not in specs:
+                raise FormatError(f"{TENSOR_FILE}: tensor {name} is unknown: docs/format.md lists the tensors")
+            _check_tensor(name, array, specs[name])
+        try:
+            tokenizer = json.loads(self.tokenizer)
+        except ValueError as error:
+            raise FormatError(f"{TOKENIZER_FILE} is not JSON: {error}") from error
+        if not isinstance(tokenizer, dict) or "model" not in tokenizer:
+            raise FormatError(f"{TOKENIZER_FILE}: key 'model' is missing: expected a file saved by tokenizers")
+
+    def size(self) -> dict[str, int]:
+        """Bytes by part, the tokenizer and the configuration included; their sum is the size of the ensemble."""
+        parts: dict[str, int] = {}
+        for name, spec in tensor_specs(self.config).items():
+            parts[spec.part] = parts.get(spec.part, 0) + self.tensors[name].nbytes
+        parts["tokenizer"] = len(self.tokenizer.encode())
+        parts["configuration"] = len(self.config.to_json().encode())
+        return parts
+
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes the three files: into a temporary directory first, so that nothing is left half-written.
+
+        Args:
+            directory: Where to write; created, with its parents.
+            overwrite: Replace a directory that exists.
+
+        Raises:
+            FormatError: The ensemble is not valid, the directory exists, or it cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        self.validate()
+        target = Path(directory)
+        if target.exists() and not overwrite:
+            raise FormatError(f"{target} exists: choose another directory or pass --overwrite")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        except OSError as error:
+            raise FormatError(f"{target} cannot be written: {error.strerror}: choose another directory") from error
+        try:
+            temporary.chmod(0o755)
+            (temporary / CONFIG_FILE).write_text(self.config.to_json(), encoding="utf-8")
+            save_file({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}, temporary / TENSOR_FILE)
+            (temporary / TOKENIZER_FILE).write_text(self.tokenizer, encoding="utf-8")
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(temporary, target)
+        except OSError as error:
+            raise FormatError(f"{target} cannot be written: {error.strerror}: choose another directory") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> PackedEnsemble:
+        """Reads and validates a directory.
+
+        Raises:
+            FormatError: The directory does not follow docs/format.md.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        source = Path(directory)
+        if not source.is_dir():
+            raise FormatError(
+                f"{source} is not a directory: expected a packed ensemble (see 'bebert-edge pack --help')"
+            )
+        for name in FILES:
+            if not (source / name).is_file():
+                raise FormatError(f"{source}: {name} is missing: expected {', '.join(FILES)}")
+        config = EnsembleConfig.from_json(_read_text(source / CONFIG_FILE))
+        try:
+            tensors = load_file(source / TENSOR_FILE)
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise FormatError(
+                f"{source / TENSOR_FILE} cannot be read as safetensors ({error}): the file is damaged or truncated; "
+                "copy it again, or run 'bebert-edge pack' again"
+            ) from error
+        ensemble = cls(config, tensors, _read_text(source / TOKENIZER_FILE))
+        ensemble.validate()
+        return ensemble
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from error
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _check_tensor(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
+    if array.dtype != spec.dtype:
+        raise FormatError(f"{TENSOR_FILE}: tensor {name} has dtype {array.dtype}, expected {spec.dtype}")
+    allowed = [spec.shape] + ([(1, *spec.shape[1:])] if spec.shareable else [])
+    if array.shape not in allowed:
+        shapes = " or ".join(str(list(shape)) for shape in allowed)
+        raise FormatError(f"{TENSOR_FILE}: tensor {name} has shape {list(array.shape)}, expected {shapes}")
+    if spec.kind == "bits":
+        if not padding_is_zero(array, spec.channels):
+            raise FormatError(f"{TENSOR_FILE}: tensor {name} has padding bits set after bit {spec.channels} of a row")
+        return
+    expected, allowed_values = {
+        "float": ("finite numbers", np.isfinite(array)),
+        "scale": ("finite numbers >= 0", np.isfinite(array) & (array >= 0)),
+        "step": ("finite numbers > 0", np.isfinite(array) & (array > 0)),
+    }[spec.kind]
+    if not allowed_values.all():
+        index = tuple(int(i) for i in np.argwhere(~allowed_values)[0])
+        raise FormatError(f"{TENSOR_FILE}: tensor {name} is {array[index]} at {list(index)}, expected {expected}")

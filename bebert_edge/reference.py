@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The definition of every op, and of a whole ensemble, in numpy: the oracle, written for reading.
+
+Names, argument order and arithmetic follow docs/ops.md. All float arithmetic is binary32 with one rounding per operation
+unless it says otherwise; integer sums are taken in int64, or in binary64 where they fit exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_edge.bits import pack_bits, unpack_bits
+from bebert_edge.codes import CodeType, from_triple
+from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.lowering import LoweredLayer, LoweredLinear, lower
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+Ids = NDArray[np.int64]
+Code = Sequence[int]
+
+LOG2_E = np.float32(1.4426950408889634)
+EXP2_COEFFICIENTS = np.array(
+    [0.6931470036506653, 0.24022242426872253, 0.05550733581185341, 0.009671512991189957, 0.001326472731307149],
+    np.float32,
+)
+GELU_CUTOFF = np.float32(5.5547)
+GELU_P = np.array(
+    [
+        0.39894193410873413,
+        0.035520654171705246,
+        0.004784971475601196,
+        0.00018675551109481603,
+        6.560832844115794e-06,
+        2.193209169831789e-08,
+    ],
+    np.float32,
+)
+GELU_Q = np.array(
+    [
+        1.0,
+        0.2557002305984497,
+        0.029615813866257668,
+        0.0019842907786369324,
+        7.988296420080587e-05,
+        1.1893866940226872e-06,
+    ],
+    np.float32,
+)
+
+
+def _horner(coefficients: Floats, x: Floats) -> Floats:
+    """Evaluates a polynomial whose coefficients are given from the lowest power up."""
+    result = np.full_like(x, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        result = result * x + coefficient
+    return result
+
+
+def fixed_exp(t: Floats) -> Floats:
+    """`exp(t)` for `t <= 0` as an integer multiple of 2^-15, 0 .. 32768, held in float32."""
+    u = np.maximum(t.astype(np.float32) * LOG2_E, np.float32(-18))
+    n = np.rint(u)
+    m = _horner(np.concatenate([np.ones(1, np.float32), EXP2_COEFFICIENTS]), u - n)
+    return np.rint(np.ldexp(m, n.astype(np.int32) + 15))
+
+
+def gelu(x: Floats) -> Floats:
+    """`x * Phi(x)`, Phi as a rational function: the same float32 number on every machine."""
+    clipped = np.clip(x, -GELU_CUTOFF, GELU_CUTOFF)
+    square = clipped * clipped
+    phi = np.float32(0.5) + clipped * _horner(GELU_P, square) / _horner(GELU_Q, square)
+    phi = np.clip(phi, np.float32(2.0**-26), np.float32(1))
+    return np.where(x <= -GELU_CUTOFF, np.float32(0), x * phi)
+
+
+def activate(y: Floats, activation: int) -> Floats:
+    """The activation between a product and its quantization: 0 none, 1 ReLU, 2 GELU."""
+    if activation == 1:
+        return np.maximum(y, np.float32(0))
+    return gelu(y) if activation == 2 else y
+
+
+def values(codes: Codes, code: CodeType, channels: int) -> NDArray[np.int64]:
+    """The integers that stored codes `[..., stored_channels]` stand for: `[..., channels]`."""
+    levels = unpack_bits(codes, channels) if code.width == 1 else codes[..., :channels]
+    return code.low + code.stride * levels.astype(np.int64)
+
+
+def store(z: Floats, code: CodeType) -> Codes:
+    """Rounds `z` `[..., channels]` to codes and stores them: `[..., stored_channels]`."""
+    if code.width == 1:
+        return pack_bits(z > (code.low + code.high) / 2)
+    clipped = np.clip(z, np.float32(code.low), np.float32(code.high))
+    return (np.rint(clipped) - code.low).astype(np.uint8)
+
+
+def _quantize(y: Floats, shift: Floats, inverse_step: Floats, output_code: Code) -> Codes:
+    """Quantizes `[E, T, C]` with per-channel `[E, C]` parameters."""
+    return store((y + shift[:, None]) * inverse_step[:, None], from_triple(output_code))
+
+
+def packed_binary_embedding(ids: Ids, weight: Codes, scale: Floats, *, k: int) -> Floats:
+    """`ids [T]`, `weight [M, V, R(k)]`, `scale [M, V]` -> rows `[M, T, k]`."""
+    sign = np.where(unpack_bits(weight[:, ids], k), np.float32(1), np.float32(-1))
+    return sign * scale[:, ids, None]
+
+
+def quantize(x: Floats, shift: Floats, inverse_step: Floats, *, output_code: Code) -> Codes:
+    """`x [M, T, C]` -> codes `[E, T, stored C]`."""
+    return _quantize(x, shift, inverse_step, output_code)
+
+
+def packed_binary_matmul(
+    codes: Codes, weight: Codes, scale: Floats, bias: Floats, *, k: int, input_code: Code
+) -> Floats:
+    """`codes [M, T, stored k]`, `weight [E, N, R(k)]`, `scale`, `bias [E, N]` -> `[E, T, N]`."""
+    x = values(codes, from_triple(input_code), k).astype(np.float64)
+    w = np.where(unpack_bits(weight, k), 1.0, -1.0)
+    accumulated = x @ w.swapaxes(1, 2)  # integers below 2^53: exact
+    return accumulated.astype(np.float32) * scale[:, None] + bias[:, None]
+
+
+def packed_binary_matmul_quantize(
+    codes: Codes,
+    weight: Codes,
+    scale: Floats,
+    bias: Floats,
+    shift: Floats,
+    inverse_step: Floats,
+    *,
+    k: int,
+    input_code: Code,
+    output_code: Code,
+    activation: int = 0,
+) -> Codes:
+    """As `packed_binary_matmul`, then activation and quantization: codes `[E, T, stored N]`."""
+    y = packed_binary_matmul(codes, weight, scale, bias, k=k, input_code=input_code)
+    return _quantize(activate(y, activation), shift, inverse_step, output_code)
+
+
+def binary_attention(
+    query: Codes,
+    key: Codes,
+    value: Codes,
+    query_offsets: Ids,
+    key_offsets: Ids,
+    score_scale: Floats,
+    probability_inverse_step: Floats,
+    context_scale: Floats,
+    shift: Floats,
+    inverse_step: Floats,
+    *,
+    heads: int,
+    head_size: int,
+    channels: Sequence[int],
+    softmax: int,
+    input_code: Code,
+    probability_code: Code,
+    output_code: Code,
+) -> Codes:
+    """Attention of codes within each sequence: codes `[E, Tq, stored heads * head_size]`."""
+    width = heads * head_size
+    code, probability = from_triple(input_code), from_triple(probability_code)
+
+    def split(stored: Codes, begin: int) -> NDArray[np.int64]:  # [E, A, T, D]
+        members, tokens = stored.shape[:2]
+        head_values = values(stored, code, begin + width)[..., begin:]
+        return head_values.reshape(members, tokens, heads, head_size).swapaxes(1, 2)
+
+    q, k, v = (split(stored, begin) for stored, begin in zip((query, key, value), channels, strict=True))
+    context = np.zeros(q.shape, np.int64)
+    for b in range(len(query_offsets) - 1):
+        rows = slice(query_offsets[b], query_offsets[b + 1])
+        columns = slice(key_offsets[b], key_offsets[b + 1])
+        if rows.start == rows.stop or columns.start == columns.stop:
+            continue
+        dot = q[:, :, rows] @ k[:, :, columns].swapaxes(2, 3)
+        if softmax:
+            below = (dot - dot.max(-1, keepdims=True)).astype(np.float32)
+            e = fixed_exp(below * score_scale[..., None, None])
+            total = e.sum(-1, keepdims=True, dtype=np.int64).astype(np.float32)
+            z = e * (probability_inverse_step[..., None, None] / total)
+        else:
+            z = (dot > 0).astype(np.float32)
+        p = values(store(z, probability), probability, dot.shape[-1])
+        context[:, :, rows] = p @ v[:, :, columns]
+    y = context.astype(np.float32) * context_scale[..., None, None]
+    y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], width)
+    return _quantize(y, shift, inverse_step, output_code)
+
+
+def add_layer_norm_quantize(
+    x: Floats,
+    residual: Floats,
+    gamma: Floats,
+    beta: Floats,
+    shift: Floats,
+    inverse_step: Floats,
+    *,
+    epsilon: float,
+    output_code: Code,
+) -> tuple[Floats, Codes]:
+    """`x + residual` `[1 or E, T, C]` -> LayerNorm `[E, T, C]` and its codes; statistics in float64."""
+    v = x + residual
+    wide = v.astype(np.float64)
+    mean = wide.mean(-1, keepdims=True)
+    variance = np.maximum((wide * wide).mean(-1, keepdims=True) - mean * mean, 0)
+    rstd = 1 / np.sqrt(variance + np.float64(np.float32(epsilon)))
+    y = (v - mean.astype(np.float32)) * rstd.astype(np.float32) * gamma[:, None] + beta[:, None]
+    return y, _quantize(y, shift, inverse_step, output_code)
+
+
+def _matmul(linear: LoweredLinear, codes: Codes) -> Floats:
+    return packed_binary_matmul(
+        codes, linear.weight, linear.scale, linear.bias, k=linear.k, input_code=linear.input_code.triple
+    )
+
+
+def _layer(layer: LoweredLayer, hidden: Floats, codes: Codes, offsets: Ids, epsilon: float) -> tuple[Floats, Codes]:
+    qkv, attention, ffn_in = layer.qkv, layer.attention, layer.ffn_in
+    qkv_codes = packed_binary_matmul_quantize(
+        codes,
+        qkv.weight,
+        qkv.scale,
+        qkv.bias,
+        qkv.output.shift,
+        qkv.output.inverse_step,
+        k=qkv.k,
+        input_code=qkv.input_code.triple,
+        output_code=qkv.output.code.triple,
+        activation=qkv.activation,
+    )
+    context = binary_attention(
+        *(qkv_codes,) * 3,
+        *(offsets,) * 2,
+        attention.score_scale,
+        attention.probability_inverse_step,
+        attention.context_scale,
+        attention.output.shift,
+        attention.output.inverse_step,
+        heads=attention.heads,
+        head_size=attention.head_size,
+        channels=attention.channels,
+        softmax=attention.softmax,
+        input_code=attention.input_code.triple,
+        probability_code=attention.probability_code.triple,
+        output_code=attention.output.code.triple,
+    )
+    norm = layer.attention_norm
+    hidden, codes = add_layer_norm_quantize(
+        _matmul(layer.attention_output, context),
+        hidden,
+        norm.gamma,
+        norm.beta,
+        norm.output.shift,
+        norm.output.inverse_step,
+        epsilon=epsilon,
+        output_code=norm.output.code.triple,
+    )
+    intermediate = packed_binary_matmul_quantize(
+        codes,
+        ffn_in.weight,
+        ffn_in.scale,
+        ffn_in.bias,
+        ffn_in.output.shift,
+        ffn_in.output.inverse_step,
+        k=ffn_in.k,
+        input_code=ffn_in.input_code.triple,
+        output_code=ffn_in.output.code.triple,
+        activation=ffn_in.activation,
+    )
+    norm = layer.ffn_norm
+    return add_layer_norm_quantize(
+        _matmul(layer.ffn_out, intermediate),
+        hidden,
+        norm.gamma,
+        norm.beta,
+        norm.output.shift,
+        norm.output.inverse_step,
+        epsilon=epsilon,
+        output_code=norm.output.code.triple,
+    )
+
+
+def forward(
+    ensemble: PackedEnsemble, input_ids: Ids, attention_mask: Ids, token_type_ids: Ids | None = None
+) -> tuple[Floats, Floats]:
+    """A whole ensemble.
+
+    Args:
+        ensemble: The packed ensemble.
+        input_ids: int64 `[B, S]`.
+        attention_mask: int64 `[B, S]`, 0 where a token is padding. The first token of a sequence always takes part.
+        token_type_ids: int64 `[B, S]`, or None for zeros.
+
+    Returns:
+        The averaged logits `[B, labels]` and each member's logits `[E, B, labels]`, float32.
+    """
+    model = lower(ensemble)
+    real = np.asarray(attention_mask) != 0
+    real[:, :1] = True
+    types = np.zeros_like(input_ids) if token_type_ids is None else np.broadcast_to(token_type_ids, input_ids.shape)
+    columns = np.nonzero(real)[1]
+    offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int64)
+
+    embedding = model.embedding
+    rows = packed_binary_embedding(input_ids[real], embedding.weight, embedding.scale, k=embedding.k)
+    table = embedding.position[:, columns] + embedding.token_type[:, types[real]]
+    norm = embedding.norm
+    hidden, codes = add_layer_norm_quantize(
+        rows,
+        table,
+        norm.gamma,
+        norm.beta,
+        norm.output.shift,
+        norm.output.inverse_step,
+        epsilon=model.epsilon,
+        output_code=norm.output.code.triple,
+    )
+    for layer in model.layers:
+        hidden, codes = _layer(layer, hidden, codes, offsets, model.epsilon)
+
+    # The last norm already quantizes for the pooler, which sees the first token of each sequence.
+    pooled = np.tanh(_matmul(model.pooler, codes[:, offsets[:-1]]))
+    member_logits = pooled @ model.classifier_weight.swapaxes(1, 2) + model.classifier_bias[:, None]
+    logits = (member_logits * model.member_weights[:, None, None]).sum(0, dtype=np.float32)
+    return logits, member_logits
