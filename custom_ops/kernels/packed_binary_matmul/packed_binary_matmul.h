@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// PackedBinaryMatMul and PackedBinaryMatMulQuantize (docs/ops.md): codes times packed {-1, +1} weights.
+#ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_PACKED_BINARY_MATMUL_H_
+#define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_PACKED_BINARY_MATMUL_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../codes.h"
+#include "../cpu.h"
+#include "../host.h"
+
+namespace bebert {
+
+enum class Activation : int32_t { none = 0, relu = 1, gelu = 2 };
+
+// What is known when a session is created. n, k >= 1.
+struct PackedBinaryMatMulPlan {
+  int64_t members, n, k;
+  CodeType input;
+  Isa isa;
+};
+
+struct PackedBinaryMatMulArgs {
+  const uint8_t* codes;        // [code_members, tokens, code_row_bytes(input, k)]
+  int64_t code_members;        // 1 or plan.members
+  int64_t tokens;              // may be 0
+  const uint8_t* weights;      // interleaved, as written by packed_binary_matmul_interleave
+  const float* scale;          // [members, n]
+  const float* bias;           // [members, n]
+  Activation activation;       // applied only where codes_out is set
+  const float* shift;          // [members, n], read only where codes_out is set, as the next two
+  const float* inverse_step;   // [members, n]
+  CodeType output;
+  float* y;                    // [members, tokens, n], or null
+  uint8_t* codes_out;          // [members, tokens, code_row_bytes(output, n)], or null; exactly one of both is set
+};
+
+// Bytes of the interleaved weights of all members: about one bit a weight on every CPU path. The layout differs between
+// paths and input code types and is never stored in a file.
+size_t packed_binary_matmul_interleaved_bytes(const PackedBinaryMatMulPlan& plan);
+
+// rows: [members, n, packed_row_bytes(k)], as stored in the file; out: 64-byte aligned.
+void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const uint8_t* rows, uint8_t* out,
+                                     const Host& host);
+
+// False when the host could not allocate scratch memory; the outputs are then unspecified.
+bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
+                              const Host& host);
+
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_PACKED_BINARY_MATMUL_H_
