@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Code types and their storage: docs/ops.md, "Codes".
+//
+// Functions in the headers of kernels/ are `static inline`: they are compiled once per CPU path with that path's flags,
+// and with external linkage the linker could give the AVX-512 copy to everybody.
 #ifndef BEBERT_EDGE_KERNELS_CODES_H_
 #define BEBERT_EDGE_KERNELS_CODES_H_
 
@@ -13,9 +16,9 @@ struct CodeType {
   int32_t width, low, high;
 };
 
-inline int64_t packed_row_bytes(int64_t channels) { return (channels + 63) / 64 * 8; }
+static inline int64_t packed_row_bytes(int64_t channels) { return (channels + 63) / 64 * 8; }
 
-inline int64_t code_row_bytes(CodeType code, int64_t channels) {
+static inline int64_t code_row_bytes(CodeType code, int64_t channels) {
   return code.width == 1 ? packed_row_bytes(channels) : channels;
 }
 
