@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,12 +127,14 @@ class PackedEnsemble:
             raise FormatError(f"{TOKENIZER_FILE}: key 'model' is missing: expected a file saved by tokenizers")
 
     def size(self) -> dict[str, int]:
-        """Bytes by part, the tokenizer and the configuration included; their sum is the size of the ensemble."""
+        """Bytes by part, everything included: the sum is what the three files take."""
         parts: dict[str, int] = {}
         for name, spec in tensor_specs(self.config).items():
             parts[spec.part] = parts.get(spec.part, 0) + self.tensors[name].nbytes
-        parts["tokenizer"] = len(self.tokenizer.encode())
-        parts["configuration"] = len(self.config.to_json().encode())
+        files = {name: len(content) for name, content in self._files().items()}
+        parts["tokenizer"] = files[TOKENIZER_FILE]
+        parts["configuration"] = files[CONFIG_FILE]
+        parts["tensor names and shapes"] = sum(files.values()) - sum(parts.values())
         return parts
 
     def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -146,29 +147,31 @@ class PackedEnsemble:
         Raises:
             FormatError: The ensemble is not valid, the directory exists, or it cannot be written.
         """
-        from safetensors.numpy import save_file
-
         self.validate()
         target = Path(directory)
         if target.exists() and not overwrite:
             raise FormatError(f"{target} exists: choose another directory or pass --overwrite")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+                written, replaced = Path(scratch, "new"), Path(scratch, "old")
+                written.mkdir()
+                for name, content in self._files().items():
+                    (written / name).write_bytes(content)
+                if target.exists():
+                    target.rename(replaced)
+                written.rename(target)
         except OSError as error:
             raise FormatError(f"{target} cannot be written: {error.strerror}: choose another directory") from error
-        try:
-            temporary.chmod(0o755)
-            (temporary / CONFIG_FILE).write_text(self.config.to_json(), encoding="utf-8")
-            save_file({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}, temporary / TENSOR_FILE)
-            (temporary / TOKENIZER_FILE).write_text(self.tokenizer, encoding="utf-8")
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(temporary, target)
-        except OSError as error:
-            raise FormatError(f"{target} cannot be written: {error.strerror}: choose another directory") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _files(self) -> dict[str, bytes]:
+        from safetensors.numpy import save
+
+        return {
+            CONFIG_FILE: self.config.to_json().encode(),
+            TENSOR_FILE: save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()}),
+            TOKENIZER_FILE: self.tokenizer.encode(),
+        }
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> PackedEnsemble:
@@ -219,7 +222,9 @@ def _check_tensor(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
         raise FormatError(f"{TENSOR_FILE}: tensor {name} has shape {list(array.shape)}, expected {shapes}")
     if spec.kind == "bits":
         if not padding_is_zero(array, spec.channels):
-            raise FormatError(f"{TENSOR_FILE}: tensor {name} has padding bits set after bit {spec.channels} of a row")
+            raise FormatError(
+                f"{TENSOR_FILE}: tensor {name} has padding bits set after bit {spec.channels} of a row, expected zeros"
+            )
         return
     expected, allowed_values = {
         "float": ("finite numbers", np.isfinite(array)),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The definition of every op, and of a whole ensemble, in numpy: the oracle, written for reading.
 
-Names, argument order and arithmetic follow docs/ops.md. All float arithmetic is binary32 with one rounding per operation
-unless it says otherwise; integer sums are taken in int64, or in binary64 where they fit exactly.
+Names, argument order and arithmetic follow docs/ops.md. All float arithmetic is binary32 with one rounding per
+operation unless it says otherwise; integer sums are taken in int64, or in binary64 where they fit exactly.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def fixed_exp(t: Floats) -> Floats:
     u = np.maximum(t.astype(np.float32) * LOG2_E, np.float32(-18))
     n = np.rint(u)
     m = _horner(np.concatenate([np.ones(1, np.float32), EXP2_COEFFICIENTS]), u - n)
-    return np.rint(np.ldexp(m, n.astype(np.int32) + 15))
+    scaled: Floats = np.ldexp(m, n.astype(np.int32) + 15)
+    return np.rint(scaled)
 
 
 def gelu(x: Floats) -> Floats:

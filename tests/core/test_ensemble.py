@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saving, loading, validating and measuring a PackedEnsemble."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import random_ensemble
+
+from bebert_edge.config import EnsembleConfig
+from bebert_edge.ensemble import FILES, PackedEnsemble, tensor_specs
+from bebert_edge.errors import FormatError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    random_ensemble(bits=4, members=2).save(tmp_path / "ensemble")
+    return tmp_path / "ensemble"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_saved_ensemble_loads_as_it_was(bits: int, tmp_path: Path) -> None:
+    ensemble = random_ensemble(bits=bits, members=3)
+    ensemble.save(tmp_path / "a" / "b")
+    loaded = PackedEnsemble.load(tmp_path / "a" / "b")
+    assert loaded.config == ensemble.config
+    assert loaded.tokenizer == ensemble.tokenizer
+    assert loaded.tensors.keys() == ensemble.tensors.keys()
+    for name, array in ensemble.tensors.items():
+        np.testing.assert_array_equal(loaded.tensors[name], array)
+
+
+def test_size_counts_every_byte_of_the_directory(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == sorted(FILES)
+    assert sum(PackedEnsemble.load(saved).size().values()) == sum(path.stat().st_size for path in saved.iterdir())
+
+
+def test_an_existing_directory_is_replaced_only_on_request(saved: Path) -> None:
+    other = random_ensemble(bits=1, members=1)
+    with pytest.raises(FormatError, match="--overwrite"):
+        other.save(saved)
+    assert PackedEnsemble.load(saved).config.members == 2
+    other.save(saved, overwrite=True)
+    assert PackedEnsemble.load(saved).config.members == 1
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_an_invalid_ensemble_is_not_written(tmp_path: Path) -> None:
+    ensemble = random_ensemble(bits=4, members=2)
+    ensemble.tensors["pooler.bias"][1, 3] = np.nan
+    with pytest.raises(FormatError, match=r"pooler\.bias is nan at \[1, 3\], expected finite"):
+        ensemble.save(tmp_path / "ensemble")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FormatError, match="cannot be written"):
+        random_ensemble(bits=4, members=1).save(tmp_path / "file" / "ensemble")
+
+
+def _spoil_first(kind: str, value: Any) -> Callable[[PackedEnsemble], str]:
+    def spoil(ensemble: PackedEnsemble) -> str:
+        name = next(name for name, spec in tensor_specs(ensemble.config).items() if spec.kind == kind)
+        ensemble.tensors[name] = ensemble.tensors[name].copy()
+        ensemble.tensors[name].flat[0] = value
+        return name
+
+    return spoil
+
+
+def _drop(ensemble: PackedEnsemble) -> str:
+    del ensemble.tensors["layers.1.ffn_in.bits"]
+    return "layers.1.ffn_in.bits"
+
+
+def _add(ensemble: PackedEnsemble) -> str:
+    ensemble.tensors["layers.9.qkv.bits"] = np.zeros(3, np.uint8)
+    return "layers.9.qkv.bits"
+
+
+def _reshape(ensemble: PackedEnsemble) -> str:
+    ensemble.tensors["classifier.weight"] = ensemble.tensors["classifier.weight"][..., :-1]
+    return "classifier.weight"
+
+
+def _retype(ensemble: PackedEnsemble) -> str:
+    ensemble.tensors["pooler.scale"] = ensemble.tensors["pooler.scale"].astype(np.float16)
+    return "pooler.scale"
+
+
+def _set_padding(ensemble: PackedEnsemble) -> str:
+    bits = ensemble.tensors["pooler.bits"].copy()
+    bits[0, 0, -1] |= 0x80
+    ensemble.tensors["pooler.bits"] = bits
+    return "pooler.bits"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _drop,
+        _add,
+        _reshape,
+        _retype,
+        _set_padding,
+        _spoil_first("float", np.inf),
+        _spoil_first("scale", -1.0),
+        _spoil_first("scale", np.nan),
+        _spoil_first("step", 0.0),
+    ],
+)
+def test_a_wrong_tensor_is_named_with_what_was_expected(spoil: Callable[[PackedEnsemble], str], tmp_path: Path) -> None:
+    ensemble = random_ensemble(bits=4, members=2)
+    name = spoil(ensemble)
+    with pytest.raises(FormatError, match=r"expected|unknown") as caught:
+        ensemble.validate()
+    assert name in str(caught.value)
+
+
+def test_tables_may_be_shared_by_all_members() -> None:
+    ensemble = random_ensemble(bits=4, members=3)
+    for name in ("embeddings.word.bits", "embeddings.word.scale", "embeddings.position", "embeddings.token_type"):
+        ensemble.tensors[name] = ensemble.tensors[name][:1]
+    ensemble.validate()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_file_is_named(file: str, saved: Path) -> None:
+    (saved / file).unlink()
+    with pytest.raises(FormatError, match=f"{file} is missing"):
+        PackedEnsemble.load(saved)
+
+
+def test_something_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="not a directory"):
+        PackedEnsemble.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("keep", [0, 7, 8, 100, 0.5, -1])
+def test_a_truncated_tensor_file_is_refused(keep: float, saved: Path) -> None:
+    path = saved / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
+    with pytest.raises(FormatError, match=r"model\.safetensors cannot be read"):
+        PackedEnsemble.load(saved)
+
+
+def test_flipped_bits_of_the_tensor_header_never_escape_as_another_error(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    refused = 0
+    for position in np.random.default_rng(0).integers(0, 8 * header, 200):
+        damaged = bytearray(content)
+        damaged[position // 8] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        try:
+            PackedEnsemble.load(saved)
+        except FormatError:
+            refused += 1
+    assert refused > 150
+
+
+def test_a_pickle_posing_as_tensors_is_refused(saved: Path) -> None:
+    import pickle
+
+    (saved / "model.safetensors").write_bytes(pickle.dumps({"pooler.bits": [1, 2, 3]}))
+    with pytest.raises(FormatError, match="cannot be read as safetensors"):
+        PackedEnsemble.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("format_version",), 2, "format_version is 2, expected 1"),
+        (("family",), "gpt", "family is 'gpt'"),
+        (("members",), 0, "members is 0"),
+        (("member_weights",), [0.5, 0.4], "member_weights"),
+        (("member_weights",), [float("nan"), 1.0], "member_weights"),
+        (("member_weights",), 1.0, "expected a list"),
+        (("labels",), [], "labels"),
+        (("labels",), [1, 2], "labels"),
+        (("max_length",), 1000, "max_length is 1000"),
+        (("encoder", "heads"), 5, "encoder.heads is 5"),
+        (("encoder", "hidden_size"), "24", "encoder.hidden_size"),
+        (("encoder", "activation"), "tanh", "encoder.activation"),
+        (("encoder", "surprise"), 1, "surprise"),
+        (("quantization", "pooler"), "int3", "quantization.pooler is 'int3'"),
+        (("quantization", "layers"), [], "quantization.layers"),
+        (("task", "problem"), "ranking", "task.problem"),
+        (("task",), None, "task"),
+        (("metadata",), {"a": 1}, "metadata"),
+    ],
+)
+def test_a_wrong_configuration_is_named(path: tuple[str, ...], value: Any, message: str) -> None:
+    config = json.loads(random_ensemble(bits=4, members=2).config.to_json())
+    section = config
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(FormatError, match=message.replace(".", r"\.").replace("[", r"\[")):
+        EnsembleConfig.from_json(json.dumps(config))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x00"])
+def test_a_configuration_that_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(FormatError, match=r"config\.json"):
+        EnsembleConfig.from_json(text)
+
+
+def test_every_key_of_the_configuration_is_required() -> None:
+    config = json.loads(random_ensemble(bits=4, members=2).config.to_json())
+    for key in config:
+        with pytest.raises(FormatError, match=key):
+            EnsembleConfig.from_json(json.dumps({k: v for k, v in config.items() if k != key}))
+
+
+def test_a_tokenizer_that_is_no_tokenizer_is_refused() -> None:
+    ensemble = random_ensemble(bits=4, members=1)
+    for text in ("", "[]", "{}"):
+        with pytest.raises(FormatError, match=r"tokenizer\.json"):
+            replace(ensemble, tokenizer=text).validate()
