@@ -10,8 +10,6 @@
 
 namespace bebert {
 
-enum class Activation : int32_t { none = 0, relu = 1, gelu = 2 };
-
 static inline float minimum(float a, float b) { return a < b ? a : b; }
 static inline float maximum(float a, float b) { return a > b ? a : b; }
 
@@ -62,12 +60,6 @@ static inline float gelu(float x) {
   q = q * s + 1.0f;
   const float phi = minimum(maximum(0.5f + xc * p / q, 1.490116119384765625e-08f), 1.0f);
   return x <= -kSaturation ? 0.0f : x * phi;
-}
-
-static inline float activate(float x, Activation activation) {
-  if (activation == Activation::relu) return maximum(x, 0.0f);
-  if (activation == Activation::gelu) return gelu(x);
-  return x;
 }
 
 // The level of a code of width 8.
