@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every op of the domain `bebert` as an ONNX function: its definition (docs/ops.md) in standard operators of opset 18.
+
+The functions are attached to every exported model, so that it also runs where the native library is not registered, with
+bit-identical codes. Runtimes inline the bodies and fold what depends on constants only; therefore
+
+- a choice by an attribute is an `If`, of which one branch is left after folding;
+- products are `MatMulInteger`: exact, and weights unpacked by folding take one byte each, not four.
+
+Inside a body, codes are unpacked to *levels*: uint8, one a channel, with one zero point: value = level - zero point.
+"""
+
+# mypy: ignore-errors
+# Reason: the bodies are ONNX in Python syntax, read by onnxscript and never run; their types are ONNX's.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx.numpy_helper import from_array
+from onnxscript import opset18 as op
+from onnxscript import script
+from onnxscript.onnx_types import BOOL, DOUBLE, FLOAT, INT8, INT32, INT64, UINT8
+from onnxscript.values import Opset
+
+from bebert_edge import reference
+
+DOMAIN = "bebert"
+VERSION = 1
+HELPER_DOMAIN = "bebert.detail"
+
+ops = Opset(DOMAIN, VERSION)
+detail = Opset(HELPER_DOMAIN, VERSION)
+
+BIT_INDEX = from_array(np.arange(8, dtype=np.uint8))
+BIT_VALUE = from_array(np.exp2(np.arange(8, dtype=np.float32)).reshape(8, 1))
+ONE_BIT = from_array(np.uint8(1))
+ONE = from_array(np.int32(1))
+ZERO_DOT = from_array(np.int32(0))
+ZERO_DOUBLE = from_array(np.float64(0))
+ONE_DOUBLE = from_array(np.float64(1))
+POWERS_OF_TWO = from_array(np.exp2(np.arange(-3, 16, dtype=np.float32)))  # 2^(15 + n) at index n + 18
+LOWEST_DOT = from_array(np.int32(-(2**30)))  # below every dot product of up to 2^13 channels
+P0, P1, P2, P3, P4, P5 = (from_array(c) for c in reference.GELU_P)
+_, Q1, Q2, Q3, Q4, Q5 = (from_array(c) for c in reference.GELU_Q)
+C1, C2, C3, C4, C5 = (from_array(c) for c in reference.EXP2_COEFFICIENTS)
+LOG2_E = from_array(reference.LOG2_E)
+GELU_CUTOFF = from_array(reference.GELU_CUTOFF)
+PHI_MIN = from_array(np.float32(2.0**-26))
+
+
+# Codes
+
+
+@script(detail)
+def UnpackBits(packed: UINT8[...]) -> UINT8[...]:
+    """Bytes [..., R] -> bits, 0 or 1, [..., 8 R]."""
+    bits = op.BitwiseAnd(
+        op.BitShift(op.Unsqueeze(packed, [-1]), op.Constant(value=BIT_INDEX), direction="RIGHT"),
+        op.Constant(value=ONE_BIT),
+    )
+    shape = op.Concat(op.Shape(packed, end=-1), op.Mul(op.Shape(packed, start=-1), [8]), axis=0)
+    return op.Reshape(bits, shape, allowzero=1)
+
+
+@script(detail)
+def PackBits(bits: BOOL[...]) -> UINT8[...]:
+    """[E, T, C] -> bytes [E, T, R(C)]."""
+    leading = op.Shape(bits, end=-1)
+    channels = op.Shape(bits, start=-1)
+    words = op.Div(op.Add(channels, [63]), [64])
+    padding = op.Concat([0, 0, 0, 0, 0], op.Sub(op.Mul(words, [64]), channels), axis=0)
+    padded = op.Pad(op.Cast(bits, to=FLOAT.dtype), padding)
+    split = op.Reshape(padded, op.Concat(leading, op.Mul(words, [8]), [8], axis=0), allowzero=1)
+    return op.Cast(op.Squeeze(op.MatMul(split, op.Constant(value=BIT_VALUE)), [-1]), to=UINT8.dtype)
+
+
+@script(detail)
+def ZeroPoint(code: Sequence[int]) -> UINT8:
+    """The level whose value is 0: -low."""
+    return op.Cast(op.Neg(op.Gather(op.Constant(value_ints=code), 1)), to=UINT8.dtype)
+
+
+@script(detail)
+def ScaleBits(bits: UINT8[...], code: Sequence[int]) -> UINT8[...]:
+    """Bits -> levels of a one-bit code, whose two values are 1 or 2 apart."""
+    values = op.Constant(value_ints=code)
+    distance = op.Sub(op.Gather(values, 2), op.Gather(values, 1))
+    return op.BitShift(bits, op.Cast(op.Sub(distance, 1), to=UINT8.dtype), direction="LEFT")
+
+
+@script(detail)
+def Levels(codes: UINT8[...], code: Sequence[int]) -> UINT8[...]:
+    """Stored codes -> levels, those of a row's padding bits included."""
+    if op.Equal(op.Gather(op.Constant(value_ints=code), 0), 1):
+        levels = detail.ScaleBits(detail.UnpackBits(codes), code=code)
+    else:
+        levels = op.Identity(codes)
+    return levels
+
+
+@script(detail)
+def Above(z: FLOAT[...], code: Sequence[int]) -> BOOL[...]:
+    """The bit of a one-bit code: whether z is above the middle of its two values."""
+    values = op.Cast(op.Constant(value_ints=code), to=FLOAT.dtype)
+    return op.Greater(z, op.Div(op.Add(op.Gather(values, 1), op.Gather(values, 2)), 2.0))
+
+
+@script(detail)
+def RoundToLevel(z: FLOAT[...], code: Sequence[int]) -> UINT8[...]:
+    """The level of the nearest code of width 8."""
+    values = op.Cast(op.Constant(value_ints=code), to=FLOAT.dtype)
+    low = op.Gather(values, 1)
+    return op.Cast(op.Sub(op.Round(op.Clip(z, low, op.Gather(values, 2))), low), to=UINT8.dtype)
+
+
+@script(detail)
+def Store(y: FLOAT[...], shift: FLOAT[...], inverse_step: FLOAT[...], code: Sequence[int]) -> UINT8[...]:
+    """Quantizes `y` [M, T, C] by parameters [E, C]: stored codes [E, T, stored C]."""
+    z = op.Mul(op.Add(y, op.Unsqueeze(shift, [1])), op.Unsqueeze(inverse_step, [1]))
+    if op.Equal(op.Gather(op.Constant(value_ints=code), 0), 1):
+        codes = detail.PackBits(detail.Above(z, code=code))
+    else:
+        codes = detail.RoundToLevel(z, code=code)
+    return codes
+
+
+# Arithmetic that is the same number everywhere
+
+
+@script(detail)
+def FixedExp(t: FLOAT[...]) -> FLOAT[...]:
+    """rne(32768 * exp(t)) for t <= 0."""
+    u = op.Max(op.Mul(t, op.Constant(value=LOG2_E)), -18.0)
+    n = op.Round(u)
+    f = op.Sub(u, n)
+    m4 = op.Add(op.Mul(op.Constant(value=C5), f), op.Constant(value=C4))
+    m3 = op.Add(op.Mul(m4, f), op.Constant(value=C3))
+    m2 = op.Add(op.Mul(m3, f), op.Constant(value=C2))
+    m1 = op.Add(op.Mul(m2, f), op.Constant(value=C1))
+    m = op.Add(op.Mul(m1, f), 1.0)
+    power = op.Gather(op.Constant(value=POWERS_OF_TWO), op.Cast(op.Add(n, 18.0), to=INT32.dtype))
+    return op.Round(op.Mul(m, power))
+
+
+@script(detail)
+def Gelu(x: FLOAT[...]) -> FLOAT[...]:
+    """x * Phi(x), Phi as a rational function."""
+    cutoff = op.Constant(value=GELU_CUTOFF)
+    xc = op.Clip(x, op.Neg(cutoff), cutoff)
+    s = op.Mul(xc, xc)
+    p4 = op.Add(op.Mul(op.Constant(value=P5), s), op.Constant(value=P4))
+    p3 = op.Add(op.Mul(p4, s), op.Constant(value=P3))
+    p2 = op.Add(op.Mul(p3, s), op.Constant(value=P2))
+    p1 = op.Add(op.Mul(p2, s), op.Constant(value=P1))
+    p = op.Add(op.Mul(p1, s), op.Constant(value=P0))
+    q4 = op.Add(op.Mul(op.Constant(value=Q5), s), op.Constant(value=Q4))
+    q3 = op.Add(op.Mul(q4, s), op.Constant(value=Q3))
+    q2 = op.Add(op.Mul(q3, s), op.Constant(value=Q2))
+    q1 = op.Add(op.Mul(q2, s), op.Constant(value=Q1))
+    q = op.Add(op.Mul(q1, s), 1.0)
+    phi = op.Clip(op.Add(op.Div(op.Mul(xc, p), q), 0.5), op.Constant(value=PHI_MIN), 1.0)
+    return op.Where(op.LessOrEqual(x, op.Neg(cutoff)), 0.0, op.Mul(x, phi))
+
+
+@script(detail)
+def Activate(y: FLOAT[...], activation: int) -> FLOAT[...]:
+    """0 none, 1 ReLU, 2 GELU."""
+    if op.Equal(activation, 2):
+        result = detail.Gelu(y)
+    else:
+        if op.Equal(activation, 1):
+            result = op.Relu(y)
+        else:
+            result = op.Identity(y)
+    return result
+
+
+# Attention works on sequences padded to the longest one; its input and output are not padded
+
+
+@script(detail)
+def PaddedIndex(offsets: INT64[...]) -> tuple[INT64[...], BOOL[...]]:
+    """The token of every place of the padded batch, and whether the place is real: [B, S]; other places get -1."""
+    begin = op.Slice(offsets, [0], [-1])
+    end = op.Slice(offsets, [1], [9223372036854775807])
+    longest = op.ReduceMax(op.Concat([1], op.Sub(end, begin), axis=0), keepdims=0)
+    index = op.Add(op.Unsqueeze(begin, [1]), op.Unsqueeze(op.Range(0, longest, 1), [0]))
+    real = op.Less(index, op.Unsqueeze(end, [1]))
+    return op.Where(real, index, -1), real
+
+
+@script(detail)
+def PadHeads(codes: UINT8[...], index: INT64[...], begin: INT64[1], heads: int, size: int, code: Sequence[int]) -> UINT8[...]:
+    """Levels of heads * size channels from `begin` on, [E, B, A, S, D]; places that are not real hold level 0."""
+    a = op.Unsqueeze(heads, [0])
+    d = op.Unsqueeze(size, [0])
+    levels = op.Slice(detail.Levels(codes, code=code), begin, op.Add(begin, op.Mul(a, d)), [-1])
+    padded = op.Gather(op.Pad(levels, [0, 0, 0, 0, 1, 0]), index, axis=1)  # -1 is the row that Pad adds
+    split = op.Reshape(padded, op.Concat(op.Shape(padded, end=-1), a, d, axis=0), allowzero=1)
+    return op.Transpose(split, perm=[0, 1, 3, 2, 4])
+
+
+@script(detail)
+def ProbabilityLevels(z: FLOAT[...], real: BOOL[...], code: Sequence[int]) -> UINT8[...]:
+    """Levels of the quantized probabilities; keys that are not real get the level of value 0."""
+    if op.Equal(op.Gather(op.Constant(value_ints=code), 0), 1):
+        levels = detail.ScaleBits(op.Cast(detail.Above(z, code=code), to=UINT8.dtype), code=code)
+    else:
+        levels = detail.RoundToLevel(z, code=code)
+    return op.Where(real, levels, detail.ZeroPoint(code=code))
+
+
+@script(detail)
+def ScaledProbabilities(
+    dot: INT32[...], real: BOOL[...], score_scale: FLOAT[...], inverse_step: FLOAT[...], softmax: int
+) -> FLOAT[...]:
+    """Attention probabilities in units of their step: [E, B, A, Sq, Sk]; scales [E, 1, A, 1, 1]."""
+    if op.Cast(softmax, to=BOOL.dtype):
+        masked = op.Where(real, dot, op.Constant(value=LOWEST_DOT))
+        below = op.Cast(op.Sub(masked, op.ReduceMax(masked, [-1])), to=FLOAT.dtype)
+        e = op.Where(real, detail.FixedExp(op.Mul(below, score_scale)), 0.0)
+        # In binary64: a sum of more than 512 keys may not fit 24 bits, and is then rounded once.
+        total = op.Cast(op.ReduceSum(op.Cast(e, to=DOUBLE.dtype), [-1]), to=FLOAT.dtype)
+        z = op.Mul(e, op.Div(inverse_step, op.Max(total, 1.0)))  # a sequence without keys sums to 0
+    else:
+        z = op.Cast(op.Greater(dot, op.Constant(value=ZERO_DOT)), to=FLOAT.dtype)
+    return z
+
+
+# Products
+
+
+@script(detail)
+def Product(codes: UINT8[...], weight: UINT8[...], k: int, code: Sequence[int]) -> INT32[...]:
+    """Codes [M, T, stored K] times sign weights [E, N, R(K)]: exact integers [E, T, N]."""
+    size = op.Unsqueeze(k, [0])
+    levels = op.Slice(detail.Levels(codes, code=code), [0], size, [-1])
+    bits = op.Cast(op.Slice(detail.UnpackBits(weight), [0], size, [-1]), to=INT32.dtype)
+    signs = op.Cast(op.Sub(op.Add(bits, bits), op.Constant(value=ONE)), to=INT8.dtype)
+    return op.MatMulInteger(levels, op.Transpose(signs, perm=[0, 2, 1]), detail.ZeroPoint(code=code))
+
+
+@script(detail)
+def ScaledProduct(
+    codes: UINT8[...], weight: UINT8[...], scale: FLOAT[...], bias: FLOAT[...], k: int, code: Sequence[int]
+) -> FLOAT[...]:
+    """float(product) * scale + bias: [E, T, N]."""
+    product = op.Cast(detail.Product(codes, weight, k=k, code=code), to=FLOAT.dtype)
+    return op.Add(op.Mul(product, op.Unsqueeze(scale, [1])), op.Unsqueeze(bias, [1]))
+
+
+# The ops
+
+
+@script(ops)
+def PackedBinaryEmbedding(ids: INT64[...], weight: UINT8[...], scale: FLOAT[...], k: int) -> FLOAT[...]:
+    """See docs/ops.md."""
+    # Gather would count a negative id from the end; V is out of range, and so an error.
+    index = op.Where(op.Less(ids, 0), op.Gather(op.Shape(weight), 1), ids)
+    bits = op.Slice(detail.UnpackBits(op.Gather(weight, index, axis=1)), [0], op.Unsqueeze(k, [0]), [-1])
+    row_scale = op.Unsqueeze(op.Gather(scale, index, axis=1), [-1])
+    return op.Where(op.Cast(bits, to=BOOL.dtype), row_scale, op.Neg(row_scale))
+
+
+@script(ops)
+def Quantize(x: FLOAT[...], shift: FLOAT[...], inverse_step: FLOAT[...], output_code: Sequence[int]) -> UINT8[...]:
+    """See docs/ops.md."""
+    return detail.Store(x, shift, inverse_step, code=output_code)
+
+
+@script(ops)
+def PackedBinaryMatMul(
+    codes: UINT8[...], weight: UINT8[...], scale: FLOAT[...], bias: FLOAT[...], k: int, input_code: Sequence[int]
+) -> FLOAT[...]:
+    """See docs/ops.md."""
+    return detail.ScaledProduct(codes, weight, scale, bias, k=k, code=input_code)
+
+
+@script(ops)
+def PackedBinaryMatMulQuantize(
+    codes: UINT8[...],
+    weight: UINT8[...],
+    scale: FLOAT[...],
+    bias: FLOAT[...],
+    shift: FLOAT[...],
+    inverse_step: FLOAT[...],
+    k: int,
+    input_code: Sequence[int],
+    output_code: Sequence[int],
+    activation: int,
+) -> UINT8[...]:
+    """See docs/ops.md."""
+    y = detail.ScaledProduct(codes, weight, scale, bias, k=k, code=input_code)
+    return detail.Store(detail.Activate(y, activation=activation), shift, inverse_step, code=output_code)
+
+
+@script(ops)
+def BinaryAttention(
+    query: UINT8[...],
+    key: UINT8[...],
+    value: UINT8[...],
+    query_offsets: INT64[...],
+    key_offsets: INT64[...],
+    score_scale: FLOAT[...],
+    probability_inverse_step: FLOAT[...],
+    context_scale: FLOAT[...],
+    shift: FLOAT[...],
+    inverse_step: FLOAT[...],
+    heads: int,
+    head_size: int,
+    channels: Sequence[int],
+    softmax: int,
+    input_code: Sequence[int],
+    probability_code: Sequence[int],
+    output_code: Sequence[int],
+) -> UINT8[...]:
+    """See docs/ops.md."""
+    begin_query, begin_key, begin_value = op.Split(op.Constant(value_ints=channels), num_outputs=3)
+    query_index, query_real = detail.PaddedIndex(query_offsets)
+    key_index, key_real = detail.PaddedIndex(key_offsets)
+    q = detail.PadHeads(query, query_index, begin_query, heads=heads, size=head_size, code=input_code)
+    k = detail.PadHeads(key, key_index, begin_key, heads=heads, size=head_size, code=input_code)
+    v = detail.PadHeads(value, key_index, begin_value, heads=heads, size=head_size, code=input_code)
+    zero = detail.ZeroPoint(code=input_code)
+
+    dot = op.MatMulInteger(q, op.Transpose(k, perm=[0, 1, 2, 4, 3]), zero, zero)
+    real = op.Unsqueeze(key_real, [1, 2])  # [B, 1, 1, Sk]
+    z = detail.ScaledProbabilities(
+        dot,
+        real,
+        op.Unsqueeze(score_scale, [1, 3, 4]),
+        op.Unsqueeze(probability_inverse_step, [1, 3, 4]),
+        softmax=softmax,
+    )
+    p = detail.ProbabilityLevels(z, real, code=probability_code)
+    context = op.MatMulInteger(p, v, detail.ZeroPoint(code=probability_code), zero)
+
+    y = op.Mul(op.Cast(context, to=FLOAT.dtype), op.Unsqueeze(context_scale, [1, 3, 4]))
+    real_places = op.Reshape(query_real, [-1])
+    width = op.Mul(op.Unsqueeze(heads, [0]), op.Unsqueeze(head_size, [0]))
+    places = op.Reshape(
+        op.Transpose(y, perm=[0, 1, 3, 2, 4]),
+        op.Concat(op.Shape(y, end=1), op.Shape(real_places), width, axis=0),
+        allowzero=1,
+    )
+    tokens = op.Compress(places, real_places, axis=1)
+    return detail.Store(tokens, shift, inverse_step, code=output_code)
+
+
+@script(ops)
+def AddLayerNormQuantize(
+    x: FLOAT[...],
+    residual: FLOAT[...],
+    gamma: FLOAT[...],
+    beta: FLOAT[...],
+    shift: FLOAT[...],
+    inverse_step: FLOAT[...],
+    epsilon: float,
+    output_code: Sequence[int],
+) -> tuple[FLOAT[...], UINT8[...]]:
+    """See docs/ops.md."""
+    v = op.Add(x, residual)
+    wide = op.Cast(v, to=DOUBLE.dtype)
+    mean = op.ReduceMean(wide, [-1])
+    square = op.ReduceMean(op.Mul(wide, wide), [-1])
+    variance = op.Max(op.Sub(square, op.Mul(mean, mean)), op.Constant(value=ZERO_DOUBLE))
+    deviation = op.Sqrt(op.Add(variance, op.Cast(op.Constant(value_float=epsilon), to=DOUBLE.dtype)))
+    rstd = op.Cast(op.Div(op.Constant(value=ONE_DOUBLE), deviation), to=FLOAT.dtype)
+    normal = op.Mul(op.Sub(v, op.Cast(mean, to=FLOAT.dtype)), rstd)
+    y = op.Add(op.Mul(normal, op.Unsqueeze(gamma, [1])), op.Unsqueeze(beta, [1]))
+    return y, detail.Store(y, shift, inverse_step, code=output_code)
+
+
+OPS = (
+    PackedBinaryEmbedding,
+    Quantize,
+    PackedBinaryMatMul,
+    PackedBinaryMatMulQuantize,
+    BinaryAttention,
+    AddLayerNormQuantize,
+)
+HELPERS = (
+    UnpackBits,
+    PackBits,
+    ZeroPoint,
+    ScaleBits,
+    Levels,
+    Above,
+    RoundToLevel,
+    Store,
+    FixedExp,
+    Gelu,
+    Activate,
+    PaddedIndex,
+    PadHeads,
+    ProbabilityLevels,
+    ScaledProbabilities,
+    Product,
+    ScaledProduct,
+)
+
+
+def function_protos() -> list[onnx.FunctionProto]:
+    """Every op and helper, to be attached to a model whose opset is 18."""
+    protos = [function.to_function_proto() for function in (*HELPERS, *OPS)]  # callees first
+    for proto in protos:
+        # onnxscript leaves out domains that only the branches of an `If` use.
+        del proto.opset_import[:]
+        proto.opset_import.extend(opset_imports())
+    return protos
+
+
+def opset_imports() -> list[onnx.OperatorSetIdProto]:
+    """The opsets of the functions, and of every graph that contains them."""
+    versions = {"": op.version, DOMAIN: VERSION, HELPER_DOMAIN: VERSION}
+    return [onnx.helper.make_opsetid(domain, version) for domain, version in versions.items()]
