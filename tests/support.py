@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small random ensembles and inputs that tests of every part share."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_edge.bits import pack_bits
+from bebert_edge.config import EncoderConfig, EnsembleConfig, LayerQuantization, QuantizationConfig, TaskConfig
+from bebert_edge.ensemble import PackedEnsemble, tensor_specs
+
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = ["the", "a", "is", "was", "not", "good", "bad", "movie", "film", "very", "it", "and", "of", "##ly", "##s", "##ing"]
+CHARACTERS = [*string.ascii_lowercase, *string.digits, *string.punctuation]
+VOCABULARY = [*SPECIAL_TOKENS, *WORDS, *CHARACTERS, *(f"##{c}" for c in string.ascii_lowercase + string.digits)]
+
+
+def tokenizer_json() -> str:
+    """A lower-casing WordPiece tokenizer of `VOCABULARY` with BERT's template for one text and for pairs."""
+    token = {"[CLS]": 2, "[SEP]": 3}
+
+    def template(*parts: tuple[str, int]) -> list[dict[str, object]]:
+        kinds = {"A": "Sequence", "B": "Sequence", "[CLS]": "SpecialToken", "[SEP]": "SpecialToken"}
+        return [{kinds[name]: {"id": name, "type_id": type_id}} for name, type_id in parts]
+
+    special = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": i, "content": name, **special} for i, name in enumerate(SPECIAL_TOKENS)],
+            "normalizer": {
+                "type": "BertNormalizer",
+                "clean_text": True,
+                "handle_chinese_chars": True,
+                "strip_accents": None,
+                "lowercase": True,
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": template(("[CLS]", 0), ("A", 0), ("[SEP]", 0)),
+                "pair": template(("[CLS]", 0), ("A", 0), ("[SEP]", 0), ("B", 1), ("[SEP]", 1)),
+                "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in token.items()},
+            },
+            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+            "model": {
+                "type": "WordPiece",
+                "unk_token": "[UNK]",
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+                "vocab": {name: i for i, name in enumerate(VOCABULARY)},
+            },
+        }
+    )
+
+
+def random_ensemble(
+    *,
+    bits: int | LayerQuantization = 4,
+    members: int = 2,
+    layers: int = 2,
+    hidden_size: int = 24,
+    heads: int = 3,
+    intermediate_size: int = 40,
+    activation: str = "relu",
+    labels: Iterable[str] = ("negative", "positive"),
+    problem: str = "single_label",
+    text_pair: bool = False,
+    member_weights: Iterable[float] | None = None,
+    shared_embeddings: bool = False,
+    max_length: int = 32,
+    seed: int = 0,
+) -> PackedEnsemble:
+    """A valid ensemble of random weights whose codes take many different values.
+
+    Args:
+        bits: Activations of 1, 2, 4 or 8 bits, or the code types of every layer.
+        shared_embeddings: Store one table of each kind for all members.
+    """
+    layer = bits if isinstance(bits, LayerQuantization) else LayerQuantization.for_bits(bits)
+    config = EnsembleConfig(
+        members=members,
+        member_weights=tuple(member_weights or [1 / members] * members),
+        encoder=EncoderConfig(
+            vocab_size=len(VOCABULARY),
+            hidden_size=hidden_size,
+            layers=layers,
+            heads=heads,
+            intermediate_size=intermediate_size,
+            positions=max_length,
+            token_types=2,
+            layer_norm_epsilon=1e-12,
+            activation=activation,
+        ),
+        quantization=QuantizationConfig(layers=(layer,) * layers, pooler=layer.hidden),
+        task=TaskConfig(problem=problem, text_pair=text_pair),
+        labels=tuple(labels),
+        max_length=max_length,
+        metadata={"name": "random", "license": "Apache-2.0"},
+    )
+    rng = np.random.default_rng(seed)
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for name, spec in tensor_specs(config).items():
+        shape = (1, *spec.shape[1:]) if spec.shareable and shared_embeddings else spec.shape
+        if spec.kind == "bits":
+            tensors[name] = pack_bits(rng.random((*shape[:-1], spec.channels)) < 0.5)
+        elif name.endswith("norm.weight"):
+            tensors[name] = rng.normal(1, 0.1, shape).astype(np.float32)
+        elif name == "classifier.weight":
+            tensors[name] = rng.normal(0, 0.5, shape).astype(np.float32)
+        elif spec.kind == "float":
+            tensors[name] = rng.normal(0, 0.1, shape).astype(np.float32)
+        elif spec.kind == "scale":
+            tensors[name] = (rng.uniform(0.5, 1.5, shape) / np.sqrt(hidden_size)).astype(np.float32)
+        else:
+            tensors[name] = (rng.uniform(0.8, 1.2, shape) * _step(name, layer)).astype(np.float32)
+    ensemble = PackedEnsemble(config, tensors, tokenizer_json())
+    ensemble.validate()
+    return ensemble
+
+
+def _step(name: str, layer: LayerQuantization) -> float:
+    """A step with which values of unit variance (or probabilities) fill the range of their code type."""
+    if name.endswith("probability_step"):
+        code = layer.code("probability")
+        return 0.1 if code.high == 1 else 0.5 / code.high
+    uses = {"qkv": "hidden", "attention": "attention", "attention_output": "context", "ffn_in": "ffn", "ffn_out": "intermediate"}
+    use = "hidden" if name.startswith("pooler") else uses[name.split(".")[2]]
+    code = layer.code(use)
+    return 0.7 if code.width == 1 else 2.0 / max(code.high, 1)
+
+
+def random_batch(
+    ensemble: PackedEnsemble, lengths: Iterable[int], sequence: int | None = None, seed: int = 0
+) -> dict[str, NDArray[np.int64]]:
+    """Random ids of sequences of these lengths, padded on the right to the longest or to `sequence`."""
+    lengths = list(lengths)
+    rng = np.random.default_rng(seed)
+    shape = (len(lengths), sequence or max(lengths, default=1))
+    mask = (np.arange(shape[1]) < np.array(lengths, np.int64).reshape(-1, 1)).astype(np.int64)
+    return {
+        "input_ids": rng.integers(len(SPECIAL_TOKENS), ensemble.config.encoder.vocab_size, shape) * mask,
+        "attention_mask": mask,
+        "token_type_ids": rng.integers(0, ensemble.config.encoder.token_types, shape) * mask,
+    }
+
+
+__all__ = ["VOCABULARY", "random_batch", "random_ensemble", "tokenizer_json"]
