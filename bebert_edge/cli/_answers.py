@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers as they come, in three formats. Each writer prints to stdout and passes the answers on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+
+from rich.cells import cell_len, set_cell_size
+
+from bebert_edge.runtime import EdgeModel, Prediction
+
+TEXT_WIDTH = 60
+
+Writer = Callable[[EdgeModel, Iterable[Prediction]], Iterator[Prediction]]
+
+
+def printable(text: str) -> str:
+    """Replaces what would move the cursor of a terminal or colour it."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """Cuts or pads a text to exactly `width` columns of a terminal."""
+    text = printable(text)
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def _table(model: EdgeModel, answers: Iterable[Prediction]) -> Iterator[Prediction]:
+    regression = model.metadata.config.task.problem == "regression"
+    width = max(5, *(cell_len(printable(label)) for label in model.labels))
+    print(f"{'text':{TEXT_WIDTH}}  {shorten('label', width)}  {'value' if regression else 'probability':>11}  members")
+    for answer in answers:
+        text = answer.text if answer.pair is None else f"{answer.text} | {answer.pair}"
+        members = (
+            " ".join(f"{scores[0]:.2f}" for scores in answer.member_scores)
+            if answer.members_agree is None
+            else f"{answer.members_agree}/{model.members}"
+        )
+        mark = "  truncated" if answer.truncated else ""
+        label = shorten(answer.label or "(none)", width)
+        print(f"{shorten(text, TEXT_WIDTH)}  {label}  {answer.score:11.4f}  {members:7}{mark}".rstrip())
+        yield answer
+
+
+def _json(model: EdgeModel, answers: Iterable[Prediction]) -> Iterator[Prediction]:
+    for answer in answers:
+        record = asdict(answer)
+        record["scores"] = dict(zip(model.labels, answer.scores, strict=True))
+        print(json.dumps(record, ensure_ascii=False))
+        yield answer
+
+
+def _csv(model: EdgeModel, answers: Iterable[Prediction]) -> Iterator[Prediction]:
+    fixed = ("text", "pair", "label", "score", "members_agree", "tokens", "truncated")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*fixed, *(f"score_{label}" for label in model.labels)])
+    for answer in answers:
+        writer.writerow([*(getattr(answer, name) for name in fixed), *answer.scores])
+        yield answer
+
+
+WRITERS: dict[str, Writer] = {"table": _table, "json": _json, "csv": _csv}

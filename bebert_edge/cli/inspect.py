@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bebert-edge inspect`: what is inside a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bebert_edge.cli._shared import OutputFormat
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="An .onnx file, or the directory of a packed ensemble.")],
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
+) -> None:
+    """Show task, members, bits, ops, and where the bytes of a model are."""
+    from bebert_edge.runtime.inspection import inspect
+
+    found = inspect(model)
+    if output_format is OutputFormat.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        for line in _lines(found):
+            print(line)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    task, encoder = found["task"], found["encoder"]
+    weights = ", ".join(f"{weight:.3g}" for weight in found["member_weights"])
+    shape = (
+        f"{encoder['layers']} layers, hidden {encoder['hidden_size']}, {encoder['heads']} heads, "
+        f"intermediate {encoder['intermediate_size']}, vocabulary {encoder['vocab_size']}, {encoder['activation']}"
+    )
+    rows = [
+        (found["kind"], found["path"]),
+        ("task", f"{task['type']}, {task['problem']}, {'pairs of texts' if task['text_pair'] else 'single texts'}"),
+        ("labels", ", ".join(found["labels"])),
+        ("members", f"{found['members']}, weights {weights}"),
+        ("longest input", f"{found['max_length']} tokens"),
+        ("encoder", shape),
+        *found["quantization"].items(),
+        ("license", found["license"] or "not stated"),
+    ]
+    if "ops" in found:
+        rows += [
+            ("ops", ", ".join(f"{count} {op}" for op, count in found["ops"].items())),
+            ("functions", ", ".join(found["functions"]) or "none: runs with the native library only"),
+            ("opsets", ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in found["opsets"].items())),
+            (
+                "onnxruntime",
+                f">= {found['minimum_onnxruntime']}, with the native library >= {found['minimum_onnxruntime_native']}",
+            ),
+            ("written by", f"bebert-edge {found['bebert_edge_version']}"),
+        ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:{width}}  {value}" for name, value in rows]
+    lines += ["", f"{'bytes':>12}  share  part"]
+    for part, size in found["bytes"].items():
+        lines.append(f"{size:12,}  {size / found['size']:5.1%}  {part}")
+    return [*lines, f"{found['size']:12,}         total"]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The application `bebert-edge`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bebert_edge import __version__
+from bebert_edge.cli._shared import Commands, utf8
+from bebert_edge.cli.doctor import doctor
+from bebert_edge.cli.inspect import inspect
+from bebert_edge.cli.run import run
+
+app = typer.Typer(
+    name="bebert-edge",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # Options are documented in kebab-case; people who type --batch_size get it too.
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bebert-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bebert_edge(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Binary ensemble BERTs in one ONNX file: train, export and run them on edge devices.
+
+    Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 error or failed check, 2 wrong usage.
+    """
+
+
+for command in (run, inspect, doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs the command line of this process and exits."""
+    utf8(sys.stdout)
+    utf8(sys.stderr)
+    app()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bebert-edge run`: texts in, answers out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from bebert_edge.cli._shared import note
+
+if TYPE_CHECKING:
+    from bebert_edge.runtime import EdgeModel, Text
+
+STDIN = "-"
+
+
+class RunFormat(str, Enum):
+    """Formats of a stream of answers."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def run(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [TEXT]...",
+            help="The first one is MODEL if it ends in .onnx or is a path that exists; else all are texts, "
+            "answered by the model that ships with bebert-edge.",
+            show_default=False,
+        ),
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(help="Second text, for tasks on pairs; once for each TEXT.", metavar="TEXT", show_default=False),
+    ] = None,
+    input_file: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="Read texts from .txt (one a line), .tsv, .csv or .jsonl; - is stdin, one text a line.",
+            show_default=False,
+        ),
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text.  [default: text, sentence, ...]", show_default=False)
+    ] = None,
+    pair_column: Annotated[
+        str | None, typer.Option(help="Column of the pair.  [default: pair, sentence2, ...]", show_default=False)
+    ] = None,
+    output_format: Annotated[RunFormat, typer.Option("--format", help="json: one object a line.")] = RunFormat.table,
+    device: Annotated[str, typer.Option(help="Where to run: cpu.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads.  [default: one per core]", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per call; answers do not depend on it.")] = 32,
+    require_native: Annotated[
+        bool, typer.Option("--require-native", help="Fail instead of running without the native library.")
+    ] = False,
+) -> None:
+    """Answer texts: label, probability, and how many members agree.
+
+    Texts come from TEXT, from --input, or from stdin if it is piped. Answers appear in the order of the texts, with
+    no limit on their number. An empty text is answered too; of a text longer than the model's longest input the end is
+    not read, and the answer says so.
+    """
+    path, texts = _split(arguments or [])
+    if texts and input_file:
+        raise typer.BadParameter("give TEXT or --input, not both", param_hint="--input")
+    if pair and len(pair) != len(texts):
+        raise typer.BadParameter(f"{len(pair)} for {len(texts)} TEXT, expected one for each", param_hint="--pair")
+    if not texts and not input_file:
+        if sys.stdin.isatty():
+            raise typer.BadParameter("nothing to answer: give TEXT, --input FILE, or pipe texts in", param_hint="TEXT")
+        input_file = STDIN
+
+    from bebert_edge.cli._answers import WRITERS
+
+    model = _load(path, device=device, threads=threads, require_native=require_native)
+    note(str(model.backend))
+    with ExitStack() as stack:
+        if input_file:
+            texts_in = _from_file(_open(input_file, stack), input_file, model, text_column, pair_column)
+        else:
+            texts_in = iter(list(zip(texts, pair, strict=True)) if pair else texts)
+        answers = WRITERS[output_format.value](model, model.stream(texts_in, batch_size=batch_size))
+        truncated = sum(answer.truncated for answer in answers)
+    if truncated:
+        note(f"{truncated} truncated: longer than {model.max_length} tokens, their end was not read")
+
+
+def _split(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    if arguments and (arguments[0].endswith(".onnx") or _exists(arguments[0])):
+        return Path(arguments[0]), arguments[1:]
+    return None, arguments
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a path, or holding a NUL: a text
+        return False
+
+
+def _load(path: Path | None, *, device: str, threads: int | None, require_native: bool) -> EdgeModel:
+    from bebert_edge.errors import ModelError
+    from bebert_edge.runtime import EdgeModel, default_model_path
+
+    # The line that names the backend says what the library's warning would say.
+    logging.getLogger("bebert_edge").addHandler(logging.NullHandler())
+    if path is None:
+        path = default_model_path()
+        if not path.is_file():
+            raise ModelError(
+                f"no MODEL given, and this package ships none ({path}). Run: bebert-edge run MODEL.onnx ..."
+            )
+    return EdgeModel(path, device=device, threads=threads, require_native=require_native)
+
+
+def _open(name: str, stack: ExitStack) -> BinaryIO:
+    """Opens a file of texts, with a progress bar if people are watching and the answers go elsewhere."""
+    from bebert_edge.errors import RuntimeInputError
+
+    if name == STDIN:
+        return sys.stdin.buffer
+    try:
+        file = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115 - the stack closes it
+    except OSError as error:
+        reason = error.strerror or error
+        raise RuntimeInputError(f"{name} cannot be read: {reason}. Expected a file of texts, or - for stdin") from error
+    if not sys.stderr.isatty() or sys.stdout.isatty():
+        return file
+    from rich.console import Console
+    from rich.progress import wrap_file
+
+    size = Path(name).stat().st_size
+    return stack.enter_context(wrap_file(file, size, description=name, console=Console(stderr=True)))
+
+
+def _from_file(
+    file: Iterable[bytes], name: str, model: EdgeModel, text_column: str | None, pair_column: str | None
+) -> Iterator[Text]:
+    from bebert_edge.runtime.inputs import read_texts
+
+    return read_texts(
+        file,
+        "stdin" if name == STDIN else name,
+        text_pair=model.metadata.config.task.text_pair,
+        text_column=text_column,
+        pair_column=pair_column,
+    )

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers from an exported model: needs numpy, onnxruntime and tokenizers, nothing else."""
+
+from bebert_edge.runtime.backend import Backend
+from bebert_edge.runtime.model import EdgeModel, default_model_path
+from bebert_edge.runtime.prediction import Prediction
+from bebert_edge.runtime.text import Text
+
+__all__ = ["Backend", "EdgeModel", "Prediction", "Text", "default_model_path"]

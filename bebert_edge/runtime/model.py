@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EdgeModel: texts in, answers out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_edge.errors import ModelError, RuntimeInputError
+from bebert_edge.metadata import ModelMetadata
+from bebert_edge.runtime.backend import Backend
+from bebert_edge.runtime.prediction import Prediction, predict
+from bebert_edge.runtime.session import OUTPUTS, open_model
+from bebert_edge.runtime.text import EncodedText, Text, TextEncoder
+
+Logits = NDArray[np.float32]
+
+WINDOW_BATCHES = 16
+"""Batches of input that are sorted by length together: batches of like lengths, bounded memory."""
+
+
+def default_model_path() -> Path:
+    """Path of the model that ships in the package; it may be absent from a source tree."""
+    return Path(str(files("bebert_edge"))) / "models" / "sst2.onnx"
+
+
+class EdgeModel:
+    """A binary ensemble in one .onnx file, ready to answer. Safe to share between threads.
+
+    Example:
+        >>> model = EdgeModel("sst2.onnx", threads=1)
+        >>> model.predict(["a gorgeous, witty, seductive movie"])[0].label
+        'positive'
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        require_native: bool = False,
+    ) -> None:
+        """Loads the model, its tokenizer and its labels from one file.
+
+        Args:
+            path: An .onnx file written by `bebert-edge export`.
+            device: `"cpu"`.
+            threads: Threads of one call; None for one per core.
+            require_native: Raise instead of running without the native library.
+
+        Raises:
+            DeviceError: Unknown device.
+            RuntimeInputError: `threads` is less than 1.
+            ModelError: The file is missing, damaged, or not made by bebert-edge.
+            NativeLibraryError: The native library is required, or a CPU path is forced by the environment variable
+                `BEBERT_EDGE_KERNEL`, and the library is missing, does not load or lacks that path.
+        """
+        self._path = Path(path)
+        self._model = open_model(path, device=device, threads=threads, require_native=require_native)
+        config = self.metadata.config
+        self._encoder = TextEncoder(self.metadata.tokenizer, config.max_length, config.task.text_pair)
+
+    def __repr__(self) -> str:
+        return f"EdgeModel({str(self._path)!r}): {self.members} members, {len(self.labels)} labels, {self.backend}"
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """Everything that the file says about itself."""
+        return self._model.metadata
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the model: the native library and its CPU path, or the portable path and why."""
+        return self._model.backend
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels, in the order of the logits."""
+        return self.metadata.labels
+
+    @property
+    def members(self) -> int:
+        """Members of the ensemble."""
+        return self.metadata.members
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest input, special tokens included; what is longer loses its end."""
+        return self.metadata.max_length
+
+    def predict(self, texts: Iterable[Text], *, batch_size: int = 32) -> list[Prediction]:
+        """Answers every text, in order.
+
+        Args:
+            texts: Texts, or (text, pair) tuples if the task is on pairs. An empty text is answered from the special
+                tokens alone; one longer than `max_length` loses its end and is marked as truncated.
+            batch_size: Texts per call of onnxruntime. Answers do not depend on it.
+
+        Raises:
+            RuntimeInputError: A text is of the wrong type, or `batch_size` is less than 1.
+            ModelError: The model is damaged.
+        """
+        return list(self.stream(texts, batch_size=batch_size))
+
+    def stream(self, texts: Iterable[Text], *, batch_size: int = 32) -> Iterator[Prediction]:
+        """As `predict`, for input of any size: reads a window of texts at a time and yields answers in order."""
+        config = self.metadata.config
+        return (predict(text, logits, members, config) for text, logits, members in self._answer(texts, batch_size))
+
+    def logits(self, texts: Iterable[Text], *, batch_size: int = 32) -> Logits:
+        """The averaged logits of every text: float32 `[texts, labels]`. Arguments and errors as `predict`."""
+        rows = [logits for _, logits, _ in self._answer(texts, batch_size)]
+        return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
+
+    def _answer(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[EncodedText, Logits, Logits]]:
+        if isinstance(texts, str):
+            raise RuntimeInputError("texts is one str, expected a list of them: write [text]")
+        if batch_size < 1:
+            raise RuntimeInputError(f"batch_size is {batch_size}, expected an integer >= 1")
+        return self._windows(iter(texts), batch_size)
+
+    def _windows(self, texts: Iterator[Text], batch_size: int) -> Iterator[tuple[EncodedText, Logits, Logits]]:
+        first = 0
+        while window := list(islice(texts, WINDOW_BATCHES * batch_size)):
+            encoded = self._encoder.encode(window, first)
+            logits, member_logits = self._run_window(encoded, batch_size)
+            yield from zip(encoded, logits, member_logits.swapaxes(0, 1), strict=True)
+            first += len(window)
+
+    def _run_window(self, encoded: list[EncodedText], batch_size: int) -> tuple[Logits, Logits]:
+        """Logits `[texts, labels]` and `[members, texts, labels]`, computed in batches of like lengths."""
+        logits = np.empty((len(encoded), len(self.labels)), np.float32)
+        member_logits = np.empty((self.members, *logits.shape), np.float32)
+        by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
+        for start in range(0, len(encoded), batch_size):
+            batch = by_length[start : start + batch_size]
+            logits[batch], member_logits[:, batch] = self._run([encoded[i] for i in batch])
+        return logits, member_logits
+
+    def _run(self, batch: list[EncodedText]) -> tuple[Logits, Logits]:
+        shape = len(batch), max(len(text.ids) for text in batch)
+        feed = {name: np.zeros(shape, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        for row, text in enumerate(batch):
+            length = len(text.ids)
+            feed["input_ids"][row, :length] = text.ids
+            feed["attention_mask"][row, :length] = 1
+            feed["token_type_ids"][row, :length] = text.type_ids
+        try:
+            logits, member_logits = self._model.session.run(list(OUTPUTS), feed)
+        except Exception as error:  # the exceptions of onnxruntime have no public base class
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{self._path} failed: {reason:.300}. Copy the file again, or export it again") from error
+        expected = self.members, len(batch), len(self.labels)
+        if member_logits.shape != expected or logits.shape != expected[1:]:
+            raise ModelError(
+                f"{self._path} answers with shape {list(member_logits.shape)}, expected [members, texts, labels] = "
+                f"{list(expected)}: the file is damaged. Export it again"
+            )
+        return logits, member_logits

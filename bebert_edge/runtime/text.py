@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts to token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from bebert_edge.errors import ModelError, RuntimeInputError
+
+Text = str | tuple[str, str]
+"""One input: a text, or a text and its pair."""
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """One input as the model reads it.
+
+    Attributes:
+        text: The text.
+        pair: The second text, for tasks on pairs.
+        ids: Token ids, special tokens included, at most `max_length`.
+        type_ids: 0 for tokens of the text, 1 for those of its pair.
+        truncated: Whether tokens were cut off.
+    """
+
+    text: str
+    pair: str | None
+    ids: list[int]
+    type_ids: list[int]
+    truncated: bool
+
+
+class TextEncoder:
+    """The tokenizer of one model.
+
+    Args:
+        tokenizer_json: Text of `tokenizer.json`.
+        max_length: Longest result in tokens; longer inputs lose their end, of a pair the longer text first.
+        text_pair: Whether each input is a text and its pair.
+
+    Raises:
+        ModelError: The `tokenizers` library cannot read the tokenizer.
+    """
+
+    def __init__(self, tokenizer_json: str, max_length: int, text_pair: bool) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(
+                f"the model's tokenizer cannot be read ({error}). Update the library: pip install -U tokenizers"
+            ) from error
+        special = self._tokenizer.num_special_tokens_to_add(text_pair)
+        if max_length < special:
+            raise ModelError(
+                f"max_length is {max_length}, expected at least the {special} special tokens. Export again"
+            )
+        self._max_length = max_length
+        self._text_pair = text_pair
+
+    def encode(self, items: Iterable[Text], first: int = 0) -> list[EncodedText]:
+        """Encodes inputs; an empty text becomes just the special tokens.
+
+        Args:
+            items: Texts, or (text, pair) tuples.
+            first: Number of the first item, for messages.
+
+        Raises:
+            RuntimeInputError: An item is of the wrong type or cannot be encoded as UTF-8.
+        """
+        checked = [self._check(item, first + i) for i, item in enumerate(items)]
+        inputs = [text if pair is None else (self._head(text), self._head(pair)) for text, pair in checked]
+        encodings = self._tokenizer.encode_batch(inputs)
+        return [
+            EncodedText(text, pair, encoding.ids, encoding.type_ids, truncated=bool(encoding.overflowing))
+            for (text, pair), encoding in zip(checked, encodings, strict=True)
+        ]
+
+    def _head(self, text: str) -> str:
+        """Returns as much of one text of a pair as can be read.
+
+        The library keeps every combination of the cut-off parts of both texts: for two texts of 10,000 words that
+        takes a minute. So each text is first cut to `max_length` tokens of its own.
+        """
+        if len(text) <= self._max_length:
+            return text
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return text[: encoding.offsets[-1][1]] if encoding.overflowing else text
+
+    def _check(self, item: object, number: int) -> tuple[str, str | None]:
+        expected = "a (text, pair) tuple of two str" if self._text_pair else "a str"
+        parts = item if isinstance(item, (tuple, list)) else (item,)
+        if not all(isinstance(part, str) for part in parts) or len(parts) != 1 + self._text_pair:
+            raise RuntimeInputError(
+                f"input {number} is a {type(item).__name__}, {item!r:.60}; expected {expected}: this model reads those"
+            )
+        for part in parts:
+            try:
+                part.encode()
+            except UnicodeEncodeError as error:
+                raise RuntimeInputError(
+                    f"input {number} holds a lone surrogate at character {error.start}, expected text that UTF-8 can "
+                    "hold: read it with the encoding that it was written in"
+                ) from error
+        return parts[0], parts[1] if self._text_pair else None
