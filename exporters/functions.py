@@ -61,15 +61,15 @@ def UnpackBits(packed: UINT8[...]) -> UINT8[...]:
         op.BitShift(op.Unsqueeze(packed, [-1]), op.Constant(value=BIT_INDEX), direction="RIGHT"),
         op.Constant(value=ONE_BIT),
     )
-    shape = op.Concat(op.Shape(packed, end=-1), op.Mul(op.Shape(packed, start=-1), [8]), axis=0)
+    shape = op.Concat(op.Slice(op.Shape(packed), [0], [-1]), op.Mul(op.Slice(op.Shape(packed), [-1], [9223372036854775807]), [8]), axis=0)
     return op.Reshape(bits, shape, allowzero=1)
 
 
 @script(detail)
 def PackBits(bits: BOOL[...]) -> UINT8[...]:
     """[E, T, C] -> bytes [E, T, R(C)]."""
-    leading = op.Shape(bits, end=-1)
-    channels = op.Shape(bits, start=-1)
+    leading = op.Slice(op.Shape(bits), [0], [-1])
+    channels = op.Slice(op.Shape(bits), [-1], [9223372036854775807])
     words = op.Div(op.Add(channels, [63]), [64])
     padding = op.Concat([0, 0, 0, 0, 0], op.Sub(op.Mul(words, [64]), channels), axis=0)
     padded = op.Pad(op.Cast(bits, to=FLOAT.dtype), padding)
@@ -199,7 +199,7 @@ def PadHeads(codes: UINT8[...], index: INT64[...], begin: INT64[1], heads: int, 
     d = op.Unsqueeze(size, [0])
     levels = op.Slice(detail.Levels(codes, code=code), begin, op.Add(begin, op.Mul(a, d)), [-1])
     padded = op.Gather(op.Pad(levels, [0, 0, 0, 0, 1, 0]), index, axis=1)  # -1 is the row that Pad adds
-    split = op.Reshape(padded, op.Concat(op.Shape(padded, end=-1), a, d, axis=0), allowzero=1)
+    split = op.Reshape(padded, op.Concat(op.Slice(op.Shape(padded), [0], [-1]), a, d, axis=0), allowzero=1)
     return op.Transpose(split, perm=[0, 1, 3, 2, 4])
 
 
@@ -343,7 +343,7 @@ def BinaryAttention(
     width = op.Mul(op.Unsqueeze(heads, [0]), op.Unsqueeze(head_size, [0]))
     places = op.Reshape(
         op.Transpose(y, perm=[0, 1, 3, 2, 4]),
-        op.Concat(op.Shape(y, end=1), op.Shape(real_places), width, axis=0),
+        op.Concat(op.Slice(op.Shape(y), [0], [1]), op.Shape(real_places), width, axis=0),
         allowzero=1,
     )
     tokens = op.Compress(places, real_places, axis=1)

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PackedEnsemble -> onnx.ModelProto: the ensemble's definition in ONNX, from top to bottom.
+
+Inputs are padded `[batch, sequence]`. The prologue removes padding: from there to the classifier there are only real
+tokens, `[members, tokens, ...]`, and `offsets`, the token at which each sequence begins. All members are one axis, so the
+graph has the same nodes for one member or eight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
+from bebert_edge.exporters.metadata import metadata_properties
+from bebert_edge.lowering import (
+    LoweredAttention,
+    LoweredEmbedding,
+    LoweredEnsemble,
+    LoweredLayer,
+    LoweredLinear,
+    LoweredNorm,
+    LoweredQuantizedLinear,
+    Quantizer,
+    lower,
+)
+
+IR_VERSION = 8
+"""The IR of opset 18's first release, read by every onnxruntime that has opset 18."""
+
+
+@dataclass
+class _Graph:
+    """Nodes and initializers in the order of their creation, and the bytes of the initializers by part."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    parts: Counter[str] = field(default_factory=Counter)
+
+    def constant(self, name: str, value: NDArray[Any], part: str) -> str:
+        """Adds an initializer; all zeros of one shape are one initializer."""
+        if value.dtype == np.float32 and not value.any():
+            name = "zeros." + "x".join(map(str, value.shape))
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+            self.parts[part] += value.nbytes
+        return name
+
+    def integers(self, *values: int, scalar: bool = False) -> str:
+        """Adds an int64 constant that is named by its value."""
+        name = "int." + ("" if scalar else "list.") + "_".join(map(str, values))
+        array = np.array(values[0] if scalar else values, np.int64)
+        return self.constant(name, array, "graph")
+
+    def node(self, op: str, inputs: list[str], name: str, *, outputs: list[str] | None = None, **attributes: Any) -> str:
+        """Adds a standard node whose output, and the node itself, is called `name`."""
+        self.nodes.append(helper.make_node(op, inputs, outputs or [name], name=name, **attributes))
+        return name
+
+    def op(self, op: str, inputs: list[str], name: str, *, outputs: list[str] | None = None, **attributes: Any) -> str:
+        """Adds a node of our domain."""
+        return self.node(op, inputs, name, outputs=outputs, domain=DOMAIN, **attributes)
+
+    # The ops of docs/ops.md
+
+    def quantizer(self, name: str, quantizer: Quantizer) -> list[str]:
+        return [
+            self.constant(f"{name}.shift", quantizer.shift, "quantizers"),
+            self.constant(f"{name}.inverse_step", quantizer.inverse_step, "quantizers"),
+        ]
+
+    def matmul(self, linear: LoweredLinear, codes: str, name: str) -> str:
+        inputs = [
+            codes,
+            self.constant(f"{name}.weight", linear.weight, "encoder bits"),
+            self.constant(f"{name}.scale", linear.scale, "encoder scales"),
+            self.constant(f"{name}.bias", linear.bias, "biases"),
+        ]
+        attributes: dict[str, Any] = {"k": linear.k, "input_code": linear.input_code.triple}
+        if not isinstance(linear, LoweredQuantizedLinear):
+            return self.op("PackedBinaryMatMul", inputs, name, **attributes)
+        return self.op(
+            "PackedBinaryMatMulQuantize",
+            inputs + self.quantizer(name, linear.output),
+            name,
+            **attributes,
+            output_code=linear.output.code.triple,
+            activation=linear.activation,
+        )
+
+    def attention(self, attention: LoweredAttention, query: str, qkv: str, offsets: list[str], name: str) -> str:
+        scales = {
+            "score_scale": attention.score_scale,
+            "probability_inverse_step": attention.probability_inverse_step,
+            "context_scale": attention.context_scale,
+        }
+        return self.op(
+            "BinaryAttention",
+            [query, qkv, qkv, *offsets]
+            + [self.constant(f"{name}.{key}", value, "quantizers") for key, value in scales.items()]
+            + self.quantizer(name, attention.output),
+            name,
+            heads=attention.heads,
+            head_size=attention.head_size,
+            channels=attention.channels,
+            softmax=attention.softmax,
+            input_code=attention.input_code.triple,
+            probability_code=attention.probability_code.triple,
+            output_code=attention.output.code.triple,
+        )
+
+    def norm(self, norm: LoweredNorm, x: str, residual: str, epsilon: float, name: str) -> tuple[str, str]:
+        """Returns the names of the float output and of the codes."""
+        outputs = [name, f"{name}.codes"]
+        inputs = [
+            x,
+            residual,
+            self.constant(f"{name}.gamma", norm.gamma, "layer norms"),
+            self.constant(f"{name}.beta", norm.beta, "layer norms"),
+            *self.quantizer(name, norm.output),
+        ]
+        code = norm.output.code.triple
+        self.op("AddLayerNormQuantize", inputs, name, outputs=outputs, epsilon=epsilon, output_code=code)
+        return outputs[0], outputs[1]
+
+
+def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """Builds the self-contained model of an ensemble.
+
+    Args:
+        ensemble: A valid ensemble.
+
+    Returns:
+        The model (opset 18, IR version 8, with function bodies and metadata), and its bytes by part; what is left of the
+        file's size is the graph itself.
+    """
+    model, graph = lower(ensemble), _Graph()
+    tokens = _remove_padding(graph)
+    hidden, codes = _embed(graph, model.embedding, tokens, model.epsilon)
+    for i, layer in enumerate(model.layers):
+        first_only = i == len(model.layers) - 1
+        hidden, codes = _layer(graph, layer, hidden, codes, tokens, model.epsilon, f"layers.{i}", first_only)
+    _classify(graph, model, codes)
+
+    proto = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "bebert",
+            _inputs(),
+            _outputs(ensemble),
+            list(graph.initializers.values()),
+            doc_string=f"Binary ensemble BERT of {ensemble.config.members} members",
+        ),
+        functions=function_protos(),
+        opset_imports=opset_imports(),
+        ir_version=IR_VERSION,
+        producer_name="bebert-edge",
+    )
+    functions = {"functions": sum(function.ByteSize() for function in proto.functions)}
+    properties, parts = metadata_properties(ensemble, {**graph.parts, **functions})
+    proto.producer_version = properties["bebert_edge.version"]
+    helper.set_model_props(proto, properties)
+    return proto, parts
+
+
+def _inputs() -> list[onnx.ValueInfoProto]:
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in names]
+
+
+def _outputs(ensemble: PackedEnsemble) -> list[onnx.ValueInfoProto]:
+    members, labels = ensemble.config.members, len(ensemble.config.labels)
+    return [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels]),
+        helper.make_tensor_value_info("member_logits", TensorProto.FLOAT, [members, "batch", labels]),
+    ]
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Names of what is known about the real tokens; `first` are the first tokens of the sequences."""
+
+    ids: str
+    types: str
+    positions: str
+    offsets: str
+    first: str
+    first_offsets: str
+
+
+def _remove_padding(graph: _Graph) -> _Tokens:
+    """[batch, sequence] -> the real tokens in order; a token's position is its column.
+
+    The first token of a sequence counts as real even if the mask says otherwise: the pooler needs it.
+    """
+    token_types = numpy_helper.from_array(np.zeros((1, 1), np.int64), "token_type_ids")
+    graph.initializers[token_types.name] = token_types  # also an input: the value where the caller gives none
+
+    graph.node("Shape", ["input_ids"], "shape")
+    graph.node("Gather", ["shape", graph.integers(1, scalar=True)], "sequence_length")
+    zero, one = graph.integers(0, scalar=True), graph.integers(1, scalar=True)
+    graph.node("Range", [zero, "sequence_length", one], "columns")
+    graph.node("Equal", ["columns", zero], "is_first")
+    graph.node("Cast", ["attention_mask"], "is_attended", to=TensorProto.BOOL)
+    graph.node("Or", ["is_attended", "is_first"], "is_real")
+    graph.node("NonZero", ["is_real"], "rows_and_columns")
+    graph.node("Transpose", ["rows_and_columns"], "places", perm=[1, 0])
+
+    ids = graph.node("GatherND", ["input_ids", "places"], "tokens.ids")
+    graph.node("Expand", ["token_type_ids", "shape"], "token_type_ids.expanded")
+    types = graph.node("GatherND", ["token_type_ids.expanded", "places"], "tokens.types")
+    positions = graph.node("Gather", ["rows_and_columns", one], "tokens.positions")
+
+    graph.node("Cast", ["is_real"], "is_real.integer", to=TensorProto.INT64)
+    graph.node("ReduceSum", ["is_real.integer", graph.integers(1)], "lengths", keepdims=0)
+    graph.node("CumSum", ["lengths", zero], "ends")
+    offsets = graph.node("Concat", [graph.integers(0), "ends"], "offsets", axis=0)
+    first = graph.node("Slice", ["offsets", graph.integers(0), graph.integers(-1)], "first")
+    graph.node("Size", ["offsets"], "offsets.size")
+    first_offsets = graph.node("Range", [zero, "offsets.size", one], "first.offsets")
+    return _Tokens(ids, types, positions, offsets, first, first_offsets)
+
+
+def _embed(graph: _Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: float) -> tuple[str, str]:
+    weight = graph.constant("embeddings.word.weight", embedding.weight, "word embedding bits")
+    scale = graph.constant("embeddings.word.scale", embedding.scale, "word embedding scales")
+    word = graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], "embeddings.word", k=embedding.k)
+
+    part = "position and type embeddings"
+    position = graph.constant("embeddings.position.weight", embedding.position, part)
+    token_type = graph.constant("embeddings.token_type.weight", embedding.token_type, part)
+    graph.node("Gather", [position, tokens.positions], "embeddings.position", axis=1)
+    graph.node("Gather", [token_type, tokens.types], "embeddings.token_type", axis=1)
+    place = graph.node("Add", ["embeddings.position", "embeddings.token_type"], "embeddings.place")
+    return graph.norm(embedding.norm, word, place, epsilon, "embeddings.norm")
+
+
+def _layer(
+    graph: _Graph,
+    layer: LoweredLayer,
+    hidden: str,
+    codes: str,
+    tokens: _Tokens,
+    epsilon: float,
+    name: str,
+    first_only: bool,
+) -> tuple[str, str]:
+    """The seven ops of a layer. The last layer goes on with the first tokens only, all that the pooler reads."""
+    qkv = graph.matmul(layer.qkv, codes, f"{name}.qkv")
+    query, offsets = qkv, [tokens.offsets, tokens.offsets]
+    if first_only:
+        query = graph.node("Gather", [qkv, tokens.first], f"{name}.query", axis=1)
+        hidden = graph.node("Gather", [hidden, tokens.first], f"{name}.residual", axis=1)
+        offsets = [tokens.first_offsets, tokens.offsets]
+    context = graph.attention(layer.attention, query, qkv, offsets, f"{name}.attention")
+    projected = graph.matmul(layer.attention_output, context, f"{name}.attention_output")
+    hidden, codes = graph.norm(layer.attention_norm, projected, hidden, epsilon, f"{name}.attention_norm")
+    intermediate = graph.matmul(layer.ffn_in, codes, f"{name}.ffn_in")
+    projected = graph.matmul(layer.ffn_out, intermediate, f"{name}.ffn_out")
+    return graph.norm(layer.ffn_norm, projected, hidden, epsilon, f"{name}.ffn_norm")
+
+
+def _classify(graph: _Graph, model: LoweredEnsemble, codes: str) -> None:
+    """Codes of the first tokens -> `member_logits`, and `logits`, their weighted mean."""
+    dense = graph.matmul(model.pooler, codes, "pooler.dense")
+    pooled = graph.node("Tanh", [dense], "pooler")
+    weight = graph.constant("classifier.weight", model.classifier_weight.swapaxes(1, 2), "classifier")
+    bias = graph.constant("classifier.bias", model.classifier_bias[:, None], "classifier")
+    graph.node("MatMul", [pooled, weight], "classifier")
+    graph.node("Add", ["classifier", bias], "member_logits")
+    member_weights = graph.constant("member_weights", model.member_weights[:, None, None], "classifier")
+    graph.node("Mul", ["member_logits", member_weights], "weighted_logits")
+    graph.node("ReduceSum", ["weighted_logits", graph.integers(0)], "logits", keepdims=0)
