@@ -72,8 +72,8 @@ static inline uint8_t quantize_level(float z, CodeType code) {
 // The bit of a code of width 1.
 static inline bool quantize_bit(float z, CodeType code) { return z > 0.5f * static_cast<float>(code.low + code.high); }
 
-// Eight bytes of 0 or 1 to one byte, the first to the least significant bit. The product moves byte i to bit 56 + i, and
-// no two of its terms meet. Little-endian, as every target is.
+// Eight bytes of 0 or 1 to one byte, the first to the least significant bit. The product moves byte i to bit 56 + i,
+// and no two of its terms meet. Little-endian, as every target is.
 static inline uint8_t pack_eight_bits(const uint8_t* bits) {
   uint64_t word;
   memcpy(&word, bits, sizeof(word));

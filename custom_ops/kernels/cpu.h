@@ -6,7 +6,7 @@
 
 namespace bebert {
 
-// Best last, scalar first: a higher value is preferred where several are supported.
+// In rising order of preference within one architecture.
 enum class Isa { scalar, x86_avx2, x86_avx512, arm64_neon };
 constexpr int kIsaCount = 4;
 

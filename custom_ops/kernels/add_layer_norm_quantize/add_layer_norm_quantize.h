@@ -30,9 +30,9 @@ struct AddLayerNormQuantizeRows {
 
 // All members; `x_members` and `residual_members` are 1 or `members`.
 struct AddLayerNormQuantizeArguments {
-  const float* x;             // [x_members, tokens, channels]
-  const float* residual;      // [residual_members, tokens, channels]
-  const float* gamma;         // [members, channels], like the next three
+  const float* x;         // [x_members, tokens, channels]
+  const float* residual;  // [residual_members, tokens, channels]
+  const float* gamma;     // [members, channels], like the next three
   const float* beta;
   const float* shift;
   const float* inverse_step;

@@ -30,15 +30,15 @@ struct AttentionHead {
   HeadCodes query, key, value;  // key.count == value.count
   float score_scale, probability_inverse_step, context_scale;
   Quantizer quantizer;  // at the first channel of the head
-  // The output: query.count rows, of which the head owns `head_size` channels from `codes_channel` on. Codes of width 1:
-  // the head's bits are zero on entry; other bits in the same bytes belong to others and must be kept.
+  // The output: query.count rows, of which the head owns `head_size` channels from `codes_channel` on. Codes of width
+  // 1: the head's bits are zero on entry; other bits in the same bytes belong to others and must be kept.
   uint8_t* codes;
   int64_t codes_row_bytes, codes_channel;
   void* scratch;  // binary_attention_scratch_<isa>(config, query.count, key.count) bytes, 64-byte aligned
 };
 
-#define KERNEL(isa)                                                                                            \
-  void binary_attention_##isa(const AttentionHead& head);                                                      \
+#define KERNEL(isa)                                       \
+  void binary_attention_##isa(const AttentionHead& head); \
   size_t binary_attention_scratch_##isa(const AttentionConfig& config, int64_t queries, int64_t keys);
 #include "kernels.inc"
 #undef KERNEL

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "binary_attention.h"
+
+#include <string.h>
+
+#include "../dispatch.h"
+
+namespace bebert {
+
+namespace {
+
+struct Kernel {
+  void (*run)(const AttentionHead&);
+  size_t (*scratch)(const AttentionConfig&, int64_t, int64_t);
+};
+
+Kernel choose(Isa live) {
+#define KERNEL(isa) \
+  if (may_run(live, Isa::isa)) return {binary_attention_##isa, binary_attention_scratch_##isa};
+#include "kernels.inc"
+#undef KERNEL
+  return {nullptr, nullptr};
+}
+
+// Heads of one task. Bit-packed heads whose size is not a multiple of eight share bytes of the output, and no two tasks
+// may write one byte.
+int64_t heads_per_task(const AttentionConfig& config) {
+  if (config.output.width != 1) return 1;
+  int64_t heads = 1;
+  while (heads * config.head_size % 8 != 0) heads *= 2;
+  return heads;
+}
+
+struct Job {
+  const BinaryAttentionArguments& a;
+  const Host& host;
+  Kernel kernel;
+  int64_t group, groups;  // heads of one task, tasks of one sequence
+  volatile bool out_of_memory;
+};
+
+HeadCodes head_codes(const AttentionCodes& codes, const int64_t* offsets, int64_t member, int64_t head_size,
+                     int64_t head) {
+  const uint8_t* first_row = codes.codes + (member * codes.tokens + offsets[0]) * codes.row_bytes;
+  return {first_row, codes.row_bytes, offsets[1] - offsets[0], codes.channel + head * head_size};
+}
+
+// Tasks are (member, sequence, group of heads).
+void run_task(void* argument, size_t task) {
+  Job& job = *static_cast<Job*>(argument);
+  const BinaryAttentionArguments& a = job.a;
+  const int64_t index = static_cast<int64_t>(task);
+  const int64_t first_head = index % job.groups * job.group;
+  const int64_t sequence = index / job.groups % a.sequences;
+  const int64_t member = index / job.groups / a.sequences;
+  const bool last_group = a.config.heads - first_head <= job.group;
+  const int64_t end_head = last_group ? a.config.heads : first_head + job.group;
+
+  const int64_t head_size = a.config.head_size;
+  const int64_t channels = a.config.heads * head_size;
+  const int64_t row_bytes = code_row_bytes(a.config.output, channels);
+  const int64_t* query_offsets = a.query_offsets + sequence;
+  const int64_t* key_offsets = a.key_offsets + sequence;
+  const int64_t queries = query_offsets[1] - query_offsets[0];
+  if (queries == 0) return;
+  uint8_t* codes = a.codes + (member * a.query.tokens + query_offsets[0]) * row_bytes;
+
+  if (a.config.output.width == 1) {
+    const int64_t begin = first_head * head_size / 8;
+    const int64_t end = last_group ? row_bytes : end_head * head_size / 8;
+    for (int64_t i = 0; i < queries; ++i) memset(codes + i * row_bytes + begin, 0, static_cast<size_t>(end - begin));
+  }
+
+  const size_t scratch_bytes = job.kernel.scratch(a.config, queries, key_offsets[1] - key_offsets[0]);
+  void* scratch = job.host.allocate(job.host.context, scratch_bytes);
+  if (!scratch) {
+    job.out_of_memory = true;
+    return;
+  }
+  for (int64_t h = first_head; h < end_head; ++h) {
+    const int64_t parameter = member * a.config.heads + h;
+    const int64_t channel = member * channels + h * head_size;
+    AttentionHead head;
+    head.config = a.config;
+    head.query = head_codes(a.query, query_offsets, member, head_size, h);
+    head.key = head_codes(a.key, key_offsets, member, head_size, h);
+    head.value = head_codes(a.value, key_offsets, member, head_size, h);
+    head.score_scale = a.score_scale[parameter];
+    head.probability_inverse_step = a.probability_inverse_step[parameter];
+    head.context_scale = a.context_scale[parameter];
+    head.quantizer = {a.shift + channel, a.inverse_step + channel, a.config.output};
+    head.codes = codes;
+    head.codes_row_bytes = row_bytes;
+    head.codes_channel = h * head_size;
+    head.scratch = scratch;
+    job.kernel.run(head);
+  }
+  job.host.release(job.host.context, scratch);
+}
+
+}  // namespace
+
+bool binary_attention(Isa isa, const BinaryAttentionArguments& arguments, const Host& host) {
+  const int64_t group = heads_per_task(arguments.config);
+  const int64_t groups = (arguments.config.heads + group - 1) / group;
+  Job job = {arguments, host, choose(isa), group, groups, false};
+  const int64_t tasks = arguments.members * arguments.sequences * groups;
+  host.parallel_for(host.context, run_task, static_cast<size_t>(tasks), &job);
+  return !job.out_of_memory;
+}
+
+}  // namespace bebert
