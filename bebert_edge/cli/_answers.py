@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from bebert_edge.runtime import EdgeModel, Prediction
 
 TEXT_WIDTH = 60
+MIN_LABEL_WIDTH, MAX_LABEL_WIDTH = 6, 40
 
 Writer = Callable[[EdgeModel, Iterable[Prediction]], Iterator[Prediction]]
 
@@ -29,9 +30,15 @@ def shorten(text: str, width: int) -> str:
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
+def _label_width(model: EdgeModel) -> int:
+    widths = [cell_len(printable(label)) for label in model.labels]
+    several = model.metadata.config.task.problem == "multi_label"
+    return min(MAX_LABEL_WIDTH, max(MIN_LABEL_WIDTH, sum(widths) + 2 * len(widths) if several else max(widths)))
+
+
 def _table(model: EdgeModel, answers: Iterable[Prediction]) -> Iterator[Prediction]:
     regression = model.metadata.config.task.problem == "regression"
-    width = max(5, *(cell_len(printable(label)) for label in model.labels))
+    width = _label_width(model)
     print(f"{'text':{TEXT_WIDTH}}  {shorten('label', width)}  {'value' if regression else 'probability':>11}  members")
     for answer in answers:
         text = answer.text if answer.pair is None else f"{answer.text} | {answer.pair}"

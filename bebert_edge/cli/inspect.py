@@ -11,6 +11,8 @@ import typer
 
 from bebert_edge.cli._shared import OutputFormat
 
+PACKED = "bebert::"
+
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="An .onnx file, or the directory of a packed ensemble.")],
@@ -45,9 +47,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
         ("license", found["license"] or "not stated"),
     ]
     if "ops" in found:
+        packed = {op: count for op, count in found["ops"].items() if op.startswith(PACKED)}
+        portable = set(packed) <= set(found["functions"])
         rows += [
-            ("ops", ", ".join(f"{count} {op}" for op, count in found["ops"].items())),
-            ("functions", ", ".join(found["functions"]) or "none: runs with the native library only"),
+            ("packed ops", ", ".join(f"{count} {op.removeprefix(PACKED)}" for op, count in packed.items()) or "none"),
+            ("other ops", ", ".join(f"{count} {op}" for op, count in found["ops"].items() if op not in packed)),
+            ("portable", "yes" if portable else "no: needs the native library, another tool removed the functions"),
             ("opsets", ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in found["opsets"].items())),
             (
                 "onnxruntime",

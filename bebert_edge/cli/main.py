@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -45,6 +47,9 @@ def bebert_edge(
     """
 
 
+for name in ("train", "pack", "export"):
+    if find_spec(f"bebert_edge.cli.{name}"):
+        app.command()(getattr(import_module(f"bebert_edge.cli.{name}"), name))
 for command in (run, inspect, doctor):
     app.command()(command)
 

@@ -14,7 +14,6 @@ from bebert_edge import ops
 from bebert_edge.errors import DeviceError, NativeLibraryError
 
 DEVICES = ("cpu",)
-KERNEL_VARIABLE = "BEBERT_EDGE_KERNEL"
 
 _logger = logging.getLogger(__name__)
 
@@ -67,8 +66,8 @@ def attach(options: onnxruntime.SessionOptions, *, threads: int | None, require_
         return Backend(ops.info().live, None, threads)
     except NativeLibraryError as error:
         # A forced CPU path asks for the library by name: falling back silently would hide a typing error.
-        if require_native or os.environ.get(KERNEL_VARIABLE):
-            raise
+        if require_native or os.environ.get(ops.PATH_VARIABLE):
+            raise NativeLibraryError(f"the native library cannot be used: {error}. Run: bebert-edge doctor") from error
         return portable(str(error), threads)
 
 

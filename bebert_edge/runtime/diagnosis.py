@@ -14,7 +14,7 @@ from bebert_edge.errors import NativeLibraryError
 from bebert_edge.runtime.selftest import SelfTest, self_test
 
 REQUIRED = ("numpy", "onnxruntime", "tokenizers", "typer", "rich")
-OPTIONAL = ("onnx", "onnxscript", "safetensors", "torch", "transformers", "accelerate", "datasets", "scikit-learn")
+OPTIONAL = ("onnx", "onnxscript", "safetensors", "torch", "transformers")
 
 _INTERESTING_FEATURES = ("avx", "fma", "popcnt", "bmi", "neon", "asimd", "sve", "i8mm", "vnni")
 

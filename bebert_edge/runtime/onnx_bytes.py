@@ -55,7 +55,7 @@ def one_node_model(
 
     Args:
         op: Type of the node.
-        domain: Domain of the node, imported at version 1.
+        domain: Domain of the node, imported at version 1 (the standard domain at 18).
         inputs: Graph inputs in the order of the node's inputs; their dtype and rank are used, their sizes left open.
         initializers: Constants: the node's inputs after those.
         outputs: dtype and rank of each output.
@@ -71,5 +71,6 @@ def one_node_model(
     graph += b"".join(field(5, _tensor(name, array)) for name, array in initializers.items())
     graph += b"".join(field(11, _value_info(name, array.dtype.name, array.ndim)) for name, array in inputs.items())
     graph += b"".join(field(12, _value_info(name, dtype.name, rank)) for name, (dtype, rank) in outputs.items())
-    opsets = field(8, field(1, "") + field(2, OPSET)) + field(8, field(1, domain) + field(2, 1))
-    return field(1, IR_VERSION) + field(7, graph) + opsets
+    opsets = {domain: 1, "": OPSET}
+    imports = b"".join(field(8, field(1, name) + field(2, version)) for name, version in opsets.items())
+    return field(1, IR_VERSION) + field(7, graph) + imports

@@ -69,8 +69,9 @@ def read_outline(path: str | os.PathLike[str]) -> OnnxOutline:
             head = file.read(64)
             if not head:
                 raise ModelError(f"{path} is empty, expected an ONNX model. Copy or download it again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-                return _parse(path, head, view)
+            # Closed by its last reference: closing it here would fail while an exception still refers to its bytes.
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return _parse(path, head, memoryview(data))
     except FileNotFoundError as error:
         raise ModelError(f"{path} does not exist. Make a model with: bebert-edge export DIR -o {path}") from error
     except OSError as error:

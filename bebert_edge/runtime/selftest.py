@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from bebert_edge import ops, reference
 from bebert_edge.bits import pack_bits
 from bebert_edge.codes import CODE_TYPES, CodeType
-from bebert_edge.runtime.backend import KERNEL_VARIABLE
 from bebert_edge.runtime.onnx_bytes import Attribute, one_node_model
 from bebert_edge.runtime.onnx_file import DOMAIN
 
@@ -93,15 +92,15 @@ def _try(case: _Case, path: str) -> str | None:
 
 @contextmanager
 def _forced(path: str) -> Iterator[None]:
-    before = os.environ.get(KERNEL_VARIABLE)
-    os.environ[KERNEL_VARIABLE] = path
+    before = os.environ.get(ops.PATH_VARIABLE)
+    os.environ[ops.PATH_VARIABLE] = path
     try:
         yield
     finally:
         if before is None:
-            del os.environ[KERNEL_VARIABLE]
+            del os.environ[ops.PATH_VARIABLE]
         else:
-            os.environ[KERNEL_VARIABLE] = before
+            os.environ[ops.PATH_VARIABLE] = before
 
 
 def _cases(random: np.random.Generator) -> Iterator[_Case]:

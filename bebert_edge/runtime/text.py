@@ -14,6 +14,10 @@ Text = str | tuple[str, str]
 """One input: a text, or a text and its pair."""
 
 
+MANY = 8
+"""Pairs of which neither text has more than `MANY * max_length` characters go to the tokenizer as they are."""
+
+
 @dataclass(frozen=True)
 class EncodedText:
     """One input as the model reads it.
@@ -47,9 +51,10 @@ class TextEncoder:
 
     def __init__(self, tokenizer_json: str, max_length: int, text_pair: bool) -> None:
         try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json)
-            self._tokenizer.no_padding()
+            self._tokenizer, self._untruncated = (Tokenizer.from_str(tokenizer_json) for _ in range(2))
             self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+            self._untruncated.no_truncation()
+            self._tokenizer.no_padding()
         except Exception as error:  # the library raises bare Exception
             raise ModelError(
                 f"the model's tokenizer cannot be read ({error}). Update the library: pip install -U tokenizers"
@@ -73,23 +78,27 @@ class TextEncoder:
             RuntimeInputError: An item is of the wrong type or cannot be encoded as UTF-8.
         """
         checked = [self._check(item, first + i) for i, item in enumerate(items)]
-        inputs = [text if pair is None else (self._head(text), self._head(pair)) for text, pair in checked]
+        inputs = [text if pair is None else self._heads(text, pair) for text, pair in checked]
         encodings = self._tokenizer.encode_batch(inputs)
         return [
             EncodedText(text, pair, encoding.ids, encoding.type_ids, truncated=bool(encoding.overflowing))
             for (text, pair), encoding in zip(checked, encodings, strict=True)
         ]
 
-    def _head(self, text: str) -> str:
-        """Returns as much of one text of a pair as can be read.
+    def _heads(self, text: str, pair: str) -> tuple[str, str]:
+        """Returns as much of two texts as the tokenizer needs to see.
 
-        The library keeps every combination of the cut-off parts of both texts: for two texts of 10,000 words that
-        takes a minute. So each text is first cut to `max_length` tokens of its own.
+        It keeps every combination of the cut-off parts of both: two texts of 10,000 words would take it a minute.
         """
-        if len(text) <= self._max_length:
-            return text
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return text[: encoding.offsets[-1][1]] if encoding.overflowing else text
+        if max(len(text), len(pair)) <= MANY * self._max_length:
+            return text, pair
+        ends, pair_ends = (
+            [end for _, end in self._untruncated.encode(part, add_special_tokens=False).offsets]
+            for part in (text, pair)
+        )
+        # Which of two long texts keeps one token more depends on whether the first is the longer one: it must stay so.
+        keep = self._max_length + (len(ends) > len(pair_ends))
+        return _cut(text, ends, keep), _cut(pair, pair_ends, self._max_length)
 
     def _check(self, item: object, number: int) -> tuple[str, str | None]:
         expected = "a (text, pair) tuple of two str" if self._text_pair else "a str"
@@ -107,3 +116,8 @@ class TextEncoder:
                     "hold: read it with the encoding that it was written in"
                 ) from error
         return parts[0], parts[1] if self._text_pair else None
+
+
+def _cut(text: str, ends: list[int], keep: int) -> str:
+    """Returns the part of a text that its first `keep` tokens cover, given where each token ends."""
+    return text[: ends[keep - 1]] if len(ends) > keep else text

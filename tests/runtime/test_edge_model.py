@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import itertools
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bebert_edge import reference
+from bebert_edge.errors import DeviceError, NativeLibraryError, RuntimeInputError
+from bebert_edge.runtime import EdgeModel
+from bebert_edge.runtime.model import WINDOW_BATCHES
+from bebert_edge.runtime.text import TextEncoder
+from model_files import write_model
+from support import random_ensemble
+
+TEXTS = ["a good movie", "", "the film is not very good, it is bad", "x", "good " * 100, "日本 語", "it was"]
+
+
+@pytest.fixture(scope="module")
+def model(model_path: Path) -> EdgeModel:
+    return EdgeModel(model_path, threads=1)
+
+
+def expected_logits(texts: list[Any], **arguments: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Logits and member logits of the numpy reference, one text at a time."""
+    ensemble = random_ensemble(**arguments)
+    config = ensemble.config
+    encoded = TextEncoder(ensemble.tokenizer, config.max_length, config.task.text_pair).encode(texts)
+    rows = []
+    for text in encoded:
+        ids, types = np.array([text.ids], np.int64), np.array([text.type_ids], np.int64)
+        rows.append(reference.forward(ensemble, ids, np.ones_like(ids), types))
+    return np.concatenate([logits for logits, _ in rows]), np.concatenate([members for _, members in rows], axis=1)
+
+
+def test_answers_are_those_of_the_reference(model: EdgeModel) -> None:
+    logits, member_logits = expected_logits(TEXTS)
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(model.logits(TEXTS), logits, atol=1e-5)
+    for i, answer in enumerate(model.predict(TEXTS)):
+        assert answer.text == TEXTS[i]
+        assert answer.pair is None
+        assert answer.label == ("negative", "positive")[int(logits[i].argmax())]
+        assert answer.score == max(answer.scores)
+        np.testing.assert_allclose(answer.scores, probabilities[i], atol=1e-5)
+        np.testing.assert_allclose(answer.logits, logits[i], atol=1e-5)
+        winners = member_logits[:, i].argmax(-1)
+        assert answer.member_labels == tuple(("negative", "positive")[w] for w in winners)
+        assert answer.members_agree == int((winners == logits[i].argmax()).sum())
+        assert np.shape(answer.member_scores) == (2, 2)
+
+
+def test_members_disagree_on_some_text_so_that_the_count_is_tested(model: EdgeModel) -> None:
+    assert {answer.members_agree for answer in model.predict(TEXTS)} > {1}
+
+
+@pytest.mark.usefixtures("portable")
+def test_the_portable_path_gives_the_same_answers_and_warns_once(
+    model: EdgeModel, model_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from bebert_edge.runtime import backend
+
+    backend._warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING, "bebert_edge"):
+        portable = EdgeModel(model_path, threads=1)
+        EdgeModel(model_path, threads=1)
+    assert len(caplog.records) == 1
+    assert "/nowhere/bebert_edge_ops.so" in caplog.text
+    assert not portable.backend.native
+    assert str(portable.backend).startswith("portable (")
+    np.testing.assert_allclose(portable.logits(TEXTS), model.logits(TEXTS), atol=1e-6)
+
+
+@pytest.mark.usefixtures("portable")
+def test_the_native_library_can_be_required(model_path: Path) -> None:
+    with pytest.raises(NativeLibraryError, match=r"/nowhere/bebert_edge_ops\.so.*bebert-edge doctor"):
+        EdgeModel(model_path, require_native=True)
+
+
+def test_a_forced_path_is_never_replaced_silently(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEBERT_EDGE_KERNEL", "sse42")
+    with pytest.raises(NativeLibraryError, match="sse42"):
+        EdgeModel(model_path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_answers_do_not_depend_on_batching(model: EdgeModel, batch_size: int) -> None:
+    texts = TEXTS * 3
+    alone = [model.predict([text])[0] for text in texts]
+    for found, expected in zip(model.predict(texts, batch_size=batch_size), alone, strict=True):
+        assert (found.text, found.label, found.members_agree) == (expected.text, expected.label, expected.members_agree)
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)
+
+
+def test_a_stream_reads_one_window_ahead_at_most(model: EdgeModel) -> None:
+    consumed = 0
+
+    def endless() -> Any:
+        nonlocal consumed
+        for i in itertools.count():
+            consumed += 1
+            yield f"text {i}"
+
+    answers = list(itertools.islice(model.stream(endless(), batch_size=2), 70))
+    assert [answer.text for answer in answers] == [f"text {i}" for i in range(70)]
+    assert consumed <= 70 + 2 * WINDOW_BATCHES
+
+
+def test_no_texts_give_no_answers(model: EdgeModel) -> None:
+    assert model.predict([]) == []
+    assert model.logits([]).shape == (0, 2)
+
+
+def test_a_long_text_is_truncated_and_says_so(model: EdgeModel) -> None:
+    long, short = model.predict(["good " * 10_000, "good"])
+    assert (long.truncated, long.tokens) == (True, model.max_length)
+    assert (short.truncated, short.tokens) == (False, 3)
+    (same,) = model.predict(["good " * 30])
+    assert long.logits == pytest.approx(same.logits, abs=1e-6)
+
+
+def test_pairs(tmp_path: Path) -> None:
+    model = EdgeModel(write_model(tmp_path / "pair.onnx", text_pair=True))
+    pairs = [("a good movie", "it is bad"), ("a good movie", ""), ("good " * 40, "bad " * 40)]
+    np.testing.assert_allclose(model.logits(pairs), expected_logits(pairs, text_pair=True)[0], atol=1e-5)
+    assert [(answer.text, answer.pair) for answer in model.predict(pairs)] == pairs
+    with pytest.raises(RuntimeInputError, match=r"input 0 is a str.*expected a .text, pair. tuple"):
+        model.predict(["alone"])
+
+
+def test_multi_label_answers_have_a_probability_for_each_label(tmp_path: Path) -> None:
+    arguments = {"problem": "multi_label", "labels": ("joy", "anger", "fear"), "members": 3}
+    model = EdgeModel(write_model(tmp_path / "multi.onnx", **arguments))
+    logits, _ = expected_logits(TEXTS, **arguments)
+    for answer, row in zip(model.predict(TEXTS), logits, strict=True):
+        np.testing.assert_allclose(answer.scores, 1 / (1 + np.exp(-row)), atol=1e-5)
+        names = [name for name, logit in zip(model.labels, row, strict=True) if logit > 0]
+        assert answer.label == ", ".join(names)
+        assert answer.score == max(answer.scores)
+
+
+def test_regression_answers_are_values(tmp_path: Path) -> None:
+    arguments = {"problem": "regression", "labels": ("similarity",)}
+    model = EdgeModel(write_model(tmp_path / "regression.onnx", **arguments))
+    logits, member_logits = expected_logits(TEXTS, **arguments)
+    for i, answer in enumerate(model.predict(TEXTS)):
+        assert (answer.label, answer.members_agree) == ("similarity", None)
+        assert answer.score == pytest.approx(logits[i, 0], abs=1e-5)
+        np.testing.assert_allclose(answer.member_scores, member_logits[:, i], atol=1e-5)
+
+
+def test_what_a_model_says_about_itself(model: EdgeModel) -> None:
+    assert (model.labels, model.members, model.max_length) == (("negative", "positive"), 2, 32)
+    assert model.metadata.license == "Apache-2.0"
+    assert repr(model).startswith("EdgeModel('")
+    assert "1 thread, onnxruntime" in str(model.backend)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"device": "cuda"}, DeviceError, "device 'cuda' does not exist, expected one of: cpu"),
+        ({"threads": 0}, RuntimeInputError, "threads is 0, expected an integer >= 1"),
+        ({"threads": -3}, RuntimeInputError, "threads is -3"),
+    ],
+)
+def test_settings_that_cannot_be(
+    model_path: Path, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        EdgeModel(model_path, **arguments)
+
+
+def test_arguments_are_checked_before_the_first_answer_is_asked_for(model: EdgeModel) -> None:
+    with pytest.raises(RuntimeInputError, match="batch_size is 0"):
+        model.stream(["a"], batch_size=0)
+    with pytest.raises(RuntimeInputError, match="texts is one str"):
+        model.stream("a movie")
+    with pytest.raises(RuntimeInputError, match="input 1 is a int"):
+        model.predict(["a", 5])  # type: ignore[list-item]

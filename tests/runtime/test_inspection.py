@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bebert_edge.config import LayerQuantization, QuantizationConfig
+from bebert_edge.errors import FormatError, ModelError
+from bebert_edge.runtime.inspection import inspect, quantization_by_layer
+from support import random_ensemble
+
+
+def test_a_model_and_its_ensemble_agree(model_path: Path, tmp_path: Path) -> None:
+    random_ensemble().save(tmp_path / "ensemble")
+    model, ensemble = inspect(model_path), inspect(tmp_path / "ensemble")
+    assert model["kind"] == "ONNX model"
+    assert ensemble["kind"] == "packed ensemble"
+    for key in ("task", "labels", "members", "member_weights", "max_length", "encoder", "quantization", "license"):
+        assert model[key] == ensemble[key], key
+    assert model["bytes"]["encoder bits"] == ensemble["bytes"]["encoder bits"]
+    json.dumps([model, ensemble])
+
+
+def test_the_bytes_of_a_model_are_all_its_bytes(model_path: Path) -> None:
+    found = inspect(model_path)
+    assert sum(found["bytes"].values()) == found["size"] == model_path.stat().st_size
+    assert list(found["bytes"].values()) == sorted(found["bytes"].values(), reverse=True)
+
+
+def test_ops_are_counted(model_path: Path) -> None:
+    ops = inspect(model_path)["ops"]
+    assert ops["bebert::BinaryAttention"] == 2
+    assert ops["bebert::PackedBinaryMatMulQuantize"] == 4
+
+
+def test_layers_of_equal_quantization_are_one_entry() -> None:
+    one, four = LayerQuantization.for_bits(1), LayerQuantization.for_bits(4)
+    found = quantization_by_layer(QuantizationConfig((four, four, one), "int4"))
+    assert list(found) == ["layers 0-1", "layer 2", "pooler"]
+    assert found["layer 2"].startswith("hidden sign")
+
+
+def test_what_is_neither_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"config.json is missing"):
+        inspect(tmp_path)
+    with pytest.raises(ModelError, match="does not exist"):
+        inspect(tmp_path / "model.onnx")
