@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Needs Python 3.11 or newer with venv, a C++ compiler and make. Everything else comes into .venv, pinned by constraints.txt.
+# Needs Python 3.11 or newer with venv, a C++ compiler and make. The rest comes into .venv, pinned by constraints.txt.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
 VENV ?= .venv
@@ -46,7 +46,7 @@ $(DEMO_MODEL): $(VENV)/.export $(wildcard examples/sst2/ensemble/*)
 	@mkdir -p $(@D)
 	$(BIN)/bebert-edge export examples/sst2/ensemble -o $@
 
-# The pytest script, not `python -m pytest`: the latter puts this folder, and with it the uninstalled sources, first on the path.
+# The script, not `python -m pytest`: the latter puts this folder, and so the uninstalled sources, first on the path.
 test: lint typecheck  ## lint, type check, then the tests, on the installed package
 	$(BIN)/pytest $(PYTEST_ARGS)
 
