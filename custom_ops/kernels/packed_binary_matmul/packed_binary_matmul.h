@@ -22,18 +22,18 @@ struct PackedBinaryMatMulPlan {
 };
 
 struct PackedBinaryMatMulArgs {
-  const uint8_t* codes;        // [code_members, tokens, code_row_bytes(input, k)]
-  int64_t code_members;        // 1 or plan.members
-  int64_t tokens;              // may be 0
-  const uint8_t* weights;      // interleaved, as written by packed_binary_matmul_interleave
-  const float* scale;          // [members, n]
-  const float* bias;           // [members, n]
-  Activation activation;       // applied only where codes_out is set
-  const float* shift;          // [members, n], read only where codes_out is set, as the next two
-  const float* inverse_step;   // [members, n]
+  const uint8_t* codes;       // [code_members, tokens, code_row_bytes(input, k)]
+  int64_t code_members;       // 1 or plan.members
+  int64_t tokens;             // may be 0
+  const uint8_t* weights;     // interleaved, as written by packed_binary_matmul_interleave
+  const float* scale;         // [members, n]
+  const float* bias;          // [members, n]
+  Activation activation;      // applied only where codes_out is set
+  const float* shift;         // [members, n], read only where codes_out is set, as the next two
+  const float* inverse_step;  // [members, n]
   CodeType output;
-  float* y;                    // [members, tokens, n], or null
-  uint8_t* codes_out;          // [members, tokens, code_row_bytes(output, n)], or null; exactly one of both is set
+  float* y;            // [members, tokens, n], or null
+  uint8_t* codes_out;  // [members, tokens, code_row_bytes(output, n)], or null; exactly one of both is set
 };
 
 // Bytes of the interleaved weights of all members: about one bit a weight on every CPU path. The layout differs between
@@ -45,8 +45,7 @@ void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const u
                                      const Host& host);
 
 // False when the host could not allocate scratch memory; the outputs are then unspecified.
-bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
-                              const Host& host);
+bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args, const Host& host);
 
 }  // namespace bebert
 

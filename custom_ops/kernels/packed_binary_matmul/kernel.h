@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a CPU path of the packed binary matrix product provides to its driver.
+#ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_KERNEL_H_
+#define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_KERNEL_H_
+
+#include "packed_binary_matmul.h"
+
+namespace bebert {
+
+// Output channels are split between tasks in blocks of this many: whole words of a bit-packed row.
+constexpr int64_t kChannelBlock = 64;
+
+// Some tokens and output channels of one member. Pointers are at the first token, and at channel 0 of the member.
+struct PackedBinaryMatMulTask {
+  const uint8_t* codes;    // [tokens, code_row_bytes(input, k)]
+  const void* tables;      // what build_tables wrote for these tokens; unused where table_bytes is 0
+  const uint8_t* weights;  // interleaved
+  const float *scale, *bias, *shift, *inverse_step;
+  float* y;            // [tokens, n], or null
+  uint8_t* codes_out;  // [tokens, code_row_bytes(output, n)], or null
+  int64_t tokens, n, k;
+  int64_t channel_begin, channel_end;  // multiples of kChannelBlock, but for an end at n
+  CodeType input, output;
+  Activation activation;
+};
+
+struct PackedBinaryMatMulKernel {
+  // The interleaved weights of one member, 64-byte aligned.
+  size_t (*interleaved_bytes)(int64_t n, int64_t k);
+  void (*interleave)(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out);
+  // Tables of partial sums, built once for a block of tokens and shared by all output channels. Bytes for each token, a
+  // multiple of 64; 0 if the path needs none for this code type.
+  size_t (*table_bytes)(int64_t k, CodeType input);
+  void (*build_tables)(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* tables);
+  void (*multiply)(const PackedBinaryMatMulTask& task);
+};
+
+#define KERNEL(isa) extern const PackedBinaryMatMulKernel packed_binary_matmul_##isa;
+#include "kernels.inc"
+#undef KERNEL
+
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_KERNEL_H_

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the exact sums of a tile to floats or codes.
+#ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX512_EPILOGUE_H_
+#define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX512_EPILOGUE_H_
+
+#include "../x86_avx512_arithmetic.h"
+#include "x86_avx512_tile.h"
+
+namespace bebert {
+namespace {
+
+template <Activation kActivation>
+inline __m512 activate(__m512 y) {
+  if (kActivation == Activation::relu) return _mm512_max_ps(y, _mm512_setzero_ps());
+  if (kActivation == Activation::gelu) return gelu(y);
+  return y;
+}
+
+// Writes 16 channels from `channel` on, of `tokens` rows; `sums` is at the first of them.
+void store_floats(const PackedBinaryMatMulTask& task, int64_t token, int64_t tokens, int64_t channel,
+                  const int32_t* sums) {
+  const int64_t left = task.n - channel;
+  if (left <= 0) return;
+  const __mmask16 mask = first_lanes(left);
+  const __m512 scale = _mm512_maskz_loadu_ps(mask, task.scale + channel);
+  const __m512 bias = _mm512_maskz_loadu_ps(mask, task.bias + channel);
+  float* y = task.y + token * task.n + channel;
+  for (int64_t t = 0; t < tokens; ++t, sums += kTileChannels, y += task.n) {
+    const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
+    _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(_mm512_mul_ps(sum, scale), bias));
+  }
+}
+
+template <Activation kActivation, bool kBits>
+void store_codes(const PackedBinaryMatMulTask& task, int64_t token, int64_t tokens, int64_t channel,
+                 const int32_t* sums) {
+  const int64_t row_bytes = code_row_bytes(task.output, task.n);
+  const int64_t left = task.n - channel;
+  uint8_t* codes = task.codes_out + token * row_bytes + (kBits ? channel / 8 : channel);
+  if (left <= 0) {  // bits after the last channel are padding
+    for (int64_t t = 0; kBits && t < tokens; ++t) store_mask(codes + t * row_bytes, 0);
+    return;
+  }
+  const __mmask16 mask = first_lanes(left);
+  const __m512 scale = _mm512_maskz_loadu_ps(mask, task.scale + channel);
+  const __m512 bias = _mm512_maskz_loadu_ps(mask, task.bias + channel);
+  const __m512 shift = _mm512_maskz_loadu_ps(mask, task.shift + channel);
+  const __m512 inverse_step = _mm512_maskz_loadu_ps(mask, task.inverse_step + channel);
+  const CodeRange range(task.output);
+  for (int64_t t = 0; t < tokens; ++t, sums += kTileChannels, codes += row_bytes) {
+    const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
+    const __m512 y = activate<kActivation>(_mm512_add_ps(_mm512_mul_ps(sum, scale), bias));
+    const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step);
+    if (kBits) {
+      store_mask(codes, range.bits(mask, z));
+    } else {
+      _mm512_mask_cvtepi32_storeu_epi8(codes, mask, range.levels(z));
+    }
+  }
+}
+
+using Epilogue = void (*)(const PackedBinaryMatMulTask&, int64_t token, int64_t tokens, int64_t channel,
+                          const int32_t* sums);
+
+inline Epilogue choose_epilogue(const PackedBinaryMatMulTask& task) {
+  if (task.y) return store_floats;
+  const bool bits = task.output.width == 1;
+  switch (task.activation) {
+    case Activation::relu:
+      return bits ? store_codes<Activation::relu, true> : store_codes<Activation::relu, false>;
+    case Activation::gelu:
+      return bits ? store_codes<Activation::gelu, true> : store_codes<Activation::gelu, false>;
+    case Activation::none:
+      break;
+  }
+  return bits ? store_codes<Activation::none, true> : store_codes<Activation::none, false>;
+}
+
+}  // namespace
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX512_EPILOGUE_H_

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// arithmetic.h, sixteen floats at a time: the same operations in the same order, and so the same bits. Compile with
+// -ffp-contract=off. Included by the x86_avx512.cc files only.
+#ifndef BEBERT_EDGE_KERNELS_X86_AVX512_ARITHMETIC_H_
+#define BEBERT_EDGE_KERNELS_X86_AVX512_ARITHMETIC_H_
+
+#include <stdint.h>
+#include <string.h>
+
+#include "codes.h"
+#include "x86_avx512_intrinsics.h"
+
+namespace bebert {
+namespace {
+
+inline __mmask16 first_lanes(int64_t count) {
+  return count >= 16 ? __mmask16{0xffff} : static_cast<__mmask16>((1u << count) - 1);
+}
+
+inline void store_mask(uint8_t* bytes, __mmask16 mask) {
+  const uint16_t bits = mask;
+  memcpy(bytes, &bits, sizeof(bits));
+}
+
+// A product rounded, then a sum rounded.
+inline __m512 multiply_add(__m512 a, __m512 b, float c) {
+  return _mm512_add_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(c));
+}
+
+// Quantization of z.
+struct CodeRange {
+  __m512 low, high, middle;
+  __m512i low_value;
+
+  explicit CodeRange(CodeType code)
+      : low(_mm512_set1_ps(static_cast<float>(code.low))),
+        high(_mm512_set1_ps(static_cast<float>(code.high))),
+        middle(_mm512_set1_ps(0.5f * static_cast<float>(code.low + code.high))),
+        low_value(_mm512_set1_epi32(code.low)) {}
+
+  __m512i levels(__m512 z) const {
+    return _mm512_sub_epi32(_mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(z, low), high)), low_value);
+  }
+  __mmask16 bits(__mmask16 lanes, __m512 z) const { return _mm512_mask_cmp_ps_mask(lanes, z, middle, _CMP_GT_OQ); }
+};
+
+// round(32768 * exp(t)) for t <= 0: "fixed_exp" of docs/ops.md, as integers.
+inline __m512i fixed_exp(__m512 t) {
+  const __m512 u = _mm512_max_ps(_mm512_mul_ps(t, _mm512_set1_ps(1.4426950408889634f)), _mm512_set1_ps(-18.0f));
+  const __m512 n = _mm512_roundscale_ps(u, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_sub_ps(u, n);
+  __m512 m = multiply_add(_mm512_set1_ps(0.001326472731307149f), f, 0.009671512991189957f);
+  m = multiply_add(m, f, 0.05550733581185341f);
+  m = multiply_add(m, f, 0.24022242426872253f);
+  m = multiply_add(m, f, 0.6931470036506653f);
+  m = multiply_add(m, f, 1.0f);
+  // The product with a power of two is exact, as vscalefps is.
+  return _mm512_cvtps_epi32(_mm512_scalef_ps(m, _mm512_add_ps(n, _mm512_set1_ps(15.0f))));
+}
+
+// x * Phi(x): "GELU" of docs/ops.md.
+inline __m512 gelu(__m512 x) {
+  const __m512 saturation = _mm512_set1_ps(5.5547f), negative_saturation = _mm512_set1_ps(-5.5547f);
+  const __m512 xc = _mm512_min_ps(_mm512_max_ps(x, negative_saturation), saturation);
+  const __m512 s = _mm512_mul_ps(xc, xc);
+  __m512 p = multiply_add(_mm512_set1_ps(2.193209169831789e-08f), s, 6.560832844115794e-06f);
+  p = multiply_add(p, s, 0.00018675551109481603f);
+  p = multiply_add(p, s, 0.004784971475601196f);
+  p = multiply_add(p, s, 0.035520654171705246f);
+  p = multiply_add(p, s, 0.39894193410873413f);
+  __m512 q = multiply_add(_mm512_set1_ps(1.1893866940226872e-06f), s, 7.988296420080587e-05f);
+  q = multiply_add(q, s, 0.0019842907786369324f);
+  q = multiply_add(q, s, 0.029615813866257668f);
+  q = multiply_add(q, s, 0.2557002305984497f);
+  q = multiply_add(q, s, 1.0f);
+  const __m512 ratio = _mm512_div_ps(_mm512_mul_ps(xc, p), q);
+  const __m512 phi = _mm512_min_ps(
+      _mm512_max_ps(_mm512_add_ps(_mm512_set1_ps(0.5f), ratio), _mm512_set1_ps(1.490116119384765625e-08f)),
+      _mm512_set1_ps(1.0f));
+  const __mmask16 above = _mm512_cmp_ps_mask(x, negative_saturation, _CMP_GT_OQ);
+  return _mm512_maskz_mul_ps(above, x, phi);
+}
+
+}  // namespace
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_X86_AVX512_ARITHMETIC_H_
