@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bebert_edge.exporters.graph import build_model
+from bebert_edge.exporters import build_model
 
 from support import random_ensemble
 

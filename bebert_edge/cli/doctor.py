@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def doctor(
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
 ) -> None:
-    """Show versions, CPU and native library, and test every op on every CPU path.
+    """Check this installation, and every op on every CPU path.
 
     Exit code 1 if a self-test fails. A missing native library is reported, not failed: models run without it.
     """

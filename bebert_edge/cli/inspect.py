@@ -18,7 +18,7 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="An .onnx file, or the directory of a packed ensemble.")],
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
 ) -> None:
-    """Show task, members, bits, ops, and where the bytes of a model are."""
+    """Show what is inside a model, and where its bytes are."""
     from bebert_edge.runtime.inspection import inspect
 
     found = inspect(model)

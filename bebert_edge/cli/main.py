@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -13,14 +11,18 @@ import typer
 from bebert_edge import __version__
 from bebert_edge.cli._shared import Commands, utf8
 from bebert_edge.cli.doctor import doctor
+from bebert_edge.cli.export import export
 from bebert_edge.cli.inspect import inspect
+from bebert_edge.cli.pack import pack
 from bebert_edge.cli.run import run
+from bebert_edge.cli.train import train
 
 app = typer.Typer(
     name="bebert-edge",
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     # Options are documented in kebab-case; people who type --batch_size get it too.
     context_settings={
         "token_normalize_func": lambda token: token.replace("_", "-"),
@@ -47,10 +49,7 @@ def bebert_edge(
     """
 
 
-for name in ("train", "pack", "export"):
-    if find_spec(f"bebert_edge.cli.{name}"):
-        app.command()(getattr(import_module(f"bebert_edge.cli.{name}"), name))
-for command in (run, inspect, doctor):
+for command in (train, pack, export, run, inspect, doctor):
     app.command()(command)
 
 
@@ -58,4 +57,4 @@ def main() -> None:
     """Runs the command line of this process and exits."""
     utf8(sys.stdout)
     utf8(sys.stderr)
-    app()
+    app(prog_name="bebert-edge")

@@ -33,7 +33,7 @@ def run(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL] [TEXT]...",
+            metavar="[MODEL] TEXT",
             help="The first one is MODEL if it ends in .onnx or is a path that exists; else all are texts, "
             "answered by the model that ships with bebert-edge.",
             show_default=False,
@@ -54,15 +54,15 @@ def run(
         ),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Column of the text.  [default: text, sentence, ...]", show_default=False)
+        str | None, typer.Option(help="Column of the text.", show_default="text, sentence, ...")
     ] = None,
     pair_column: Annotated[
-        str | None, typer.Option(help="Column of the pair.  [default: pair, sentence2, ...]", show_default=False)
+        str | None, typer.Option(help="Column of the pair.", show_default="pair, sentence2, ...")
     ] = None,
     output_format: Annotated[RunFormat, typer.Option("--format", help="json: one object a line.")] = RunFormat.table,
     device: Annotated[str, typer.Option(help="Where to run: cpu.")] = "cpu",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads.  [default: one per core]", show_default=False)
+        int | None, typer.Option(min=1, help="Threads of one call.", show_default="one per core")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per call; answers do not depend on it.")] = 32,
     require_native: Annotated[
@@ -142,10 +142,11 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
     if not sys.stderr.isatty() or sys.stdout.isatty():
         return file
     from rich.console import Console
-    from rich.progress import wrap_file
+    from rich.progress import Progress
 
-    size = Path(name).stat().st_size
-    return stack.enter_context(wrap_file(file, size, description=name, console=Console(stderr=True)))
+    # By default rich would carry stdout, where the answers go, to the console of the bar.
+    progress = stack.enter_context(Progress(console=Console(stderr=True), redirect_stdout=False))
+    return progress.wrap_file(file, Path(name).stat().st_size, description=name)
 
 
 def _from_file(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from bebert_edge import ops, reference
@@ -18,6 +17,7 @@ from bebert_edge.bits import pack_bits
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.runtime.onnx_bytes import Attribute, one_node_model
 from bebert_edge.runtime.onnx_file import DOMAIN
+from bebert_edge.runtime.session import create_session, quiet_options
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -77,10 +77,9 @@ def _try(case: _Case, path: str) -> str | None:
     )
     try:
         with _forced(path):
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
+            options = quiet_options()
             ops.register(options)
-            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            session = create_session(model, options)
         results = session.run(None, case.inputs)
     except Exception as error:  # noqa: BLE001 - a self-test reports whatever goes wrong
         return " ".join(str(error).split())[:300]

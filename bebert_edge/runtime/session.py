@@ -27,6 +27,19 @@ class OpenModel:
     backend: Backend
 
 
+def quiet_options() -> onnxruntime.SessionOptions:
+    """Options of a session that writes nothing to the log."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_FATAL_ONLY
+    return options
+
+
+def create_session(model: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Creates a session on the CPU, or raises whatever onnxruntime raises."""
+    # With its fallback onnxruntime prints to stdout, and tries the same provider once more.
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
 def open_model(
     path: str | os.PathLike[str], *, device: str = "cpu", threads: int | None = None, require_native: bool = False
 ) -> OpenModel:
@@ -50,14 +63,13 @@ def open_model(
     outline = read_outline(path)
     metadata = _metadata(path, outline)
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_FATAL_ONLY
+    options = quiet_options()
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
     backend = _attach(path, outline, options, threads, require_native)
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        session = create_session(os.fspath(path), options)
     except Exception as error:  # the exceptions of onnxruntime have no public base class
         raise ModelError(_refusal(path, outline, metadata, backend, error)) from error
     missing = [name for name in OUTPUTS if name not in {output.name for output in session.get_outputs()}]

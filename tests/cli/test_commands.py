@@ -130,6 +130,20 @@ def test_a_reader_that_leaves_is_no_error(model_path: Path, tmp_path: Path) -> N
     assert len(err.splitlines()) == 1  # the backend
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_progress_bar_leaves_the_answers_alone(model_path: Path, tmp_path: Path) -> None:
+    import pty
+
+    (tmp_path / "texts.txt").write_text("a\n" * 20)
+    terminal, stderr = pty.openpty()
+    command = [*CLI, "run", model_path, "-i", tmp_path / "texts.txt", "--format", "csv"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, check=True, cwd=tmp_path)
+    os.close(stderr)
+    assert len(done.stdout.splitlines()) == 21
+    assert b"texts.txt" in os.read(terminal, 10_000)
+    os.close(terminal)
+
+
 def test_output_is_utf8_in_every_locale(model_path: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "POSIX"}
     process = start("run", model_path, "--format", "json", cwd=tmp_path, env=environment)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,13 @@ def test_a_stream_reads_one_window_ahead_at_most(model: EdgeModel) -> None:
     answers = list(itertools.islice(model.stream(endless(), batch_size=2), 70))
     assert [answer.text for answer in answers] == [f"text {i}" for i in range(70)]
     assert consumed <= 70 + 2 * WINDOW_BATCHES
+
+
+def test_a_model_may_be_shared_between_threads(model: EdgeModel) -> None:
+    expected = model.logits(TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: model.logits(TEXTS), range(20)):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_no_texts_give_no_answers(model: EdgeModel) -> None:
