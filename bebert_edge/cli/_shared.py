@@ -36,11 +36,11 @@ def note(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def utf8(stream: TextIO) -> None:
-    """Makes a standard stream write UTF-8 whatever the locale, so that no text of a user's can fail to print."""
+def prepare(stream: TextIO) -> None:
+    """Makes a standard stream write UTF-8 whatever the locale, and each line at once, also into a pipe."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(encoding="utf-8", errors="backslashreplace")
+        reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 class Commands(TyperGroup):
@@ -57,8 +57,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # Python flushes stdout once more at exit, which must not fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _abandon_stdout()
             raise typer.Exit(BROKEN_PIPE) from None
         except BebertEdgeError as error:
             raise _failed(str(error)) from error
@@ -71,7 +70,16 @@ class Commands(TyperGroup):
         except (OSError, MemoryError) as error:
             if DEBUG_VARIABLE in os.environ:
                 raise
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _abandon_stdout()
             raise _failed(str(error) or "out of memory") from error
+
+
+def _abandon_stdout() -> None:
+    """Sends what is left in the buffer nowhere: Python flushes stdout once more at exit, which must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(message: str) -> typer.Exit:

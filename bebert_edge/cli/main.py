@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bebert_edge import __version__
-from bebert_edge.cli._shared import Commands, utf8
+from bebert_edge.cli._shared import Commands, prepare
 from bebert_edge.cli.doctor import doctor
 from bebert_edge.cli.export import export
 from bebert_edge.cli.inspect import inspect
@@ -55,6 +55,6 @@ for command in (train, pack, export, run, inspect, doctor):
 
 def main() -> None:
     """Runs the command line of this process and exits."""
-    utf8(sys.stdout)
-    utf8(sys.stderr)
+    prepare(sys.stdout)
+    prepare(sys.stderr)
     app(prog_name="bebert-edge")

@@ -80,5 +80,6 @@ def portable(reason: str, threads: int | None) -> Backend:
 @cache
 def _warn_once(reason: str) -> None:
     _logger.warning(
-        "running without the native library: same answers, but usually slower, and with unpacked weights in memory. %s", reason
+        "running without the native library: same answers, but usually slower, and with unpacked weights in memory. %s",
+        reason,
     )

@@ -128,7 +128,9 @@ class EdgeModel:
 
     def _windows(self, texts: Iterator[Text], batch_size: int) -> Iterator[tuple[EncodedText, Logits, Logits]]:
         first = 0
-        while window := list(islice(texts, WINDOW_BATCHES * batch_size)):
+        # One text at a time needs no like lengths: a live source then gets each answer at once.
+        size = WINDOW_BATCHES * batch_size if batch_size > 1 else 1
+        while window := list(islice(texts, size)):
             encoded = self._encoder.encode(window, first)
             logits, member_logits = self._run_window(encoded, batch_size)
             yield from zip(encoded, logits, member_logits.swapaxes(0, 1), strict=True)

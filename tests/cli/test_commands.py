@@ -130,6 +130,27 @@ def test_a_reader_that_leaves_is_no_error(model_path: Path, tmp_path: Path) -> N
     assert len(err.splitlines()) == 1  # the backend
 
 
+def test_answers_to_a_live_pipe_come_at_once(model_path: Path, tmp_path: Path) -> None:
+    process = start("run", model_path, "--batch-size", 1, "--format", "json", cwd=tmp_path)
+    assert process.stdin
+    assert process.stdout
+    for text in ("one", "two"):
+        process.stdin.write(f"{text}\n".encode())
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["text"] == text
+    process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(model_path: Path, tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [*CLI, "run", model_path, "a"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [b"bebert-edge: error: [Errno 28] No space left on device"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_progress_bar_leaves_the_answers_alone(model_path: Path, tmp_path: Path) -> None:
     import pty
