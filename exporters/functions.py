@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every op of the domain `bebert` as an ONNX function: its definition (docs/ops.md) in standard operators of opset 18.
 
-The functions are attached to every exported model, so that it also runs where the native library is not registered, with
-bit-identical codes. Runtimes inline the bodies and fold what depends on constants only; therefore
+The functions are attached to every exported model, so that it also runs where the native library is not registered,
+with bit-identical codes. Runtimes inline the bodies and fold what depends on constants only; therefore
 
 - a choice by an attribute is an `If`, of which one branch is left after folding;
 - products are `MatMulInteger`: exact, and weights unpacked by folding take one byte each, not four.
@@ -22,7 +22,7 @@ import onnx
 from onnx.numpy_helper import from_array
 from onnxscript import opset18 as op
 from onnxscript import script
-from onnxscript.onnx_types import BOOL, DOUBLE, FLOAT, INT8, INT32, INT64, UINT8
+from onnxscript.onnx_types import BOOL, DOUBLE, FLOAT, INT32, INT64, UINT8
 from onnxscript.values import Opset
 
 from bebert_edge import reference
@@ -143,7 +143,7 @@ def FixedExp(t: FLOAT[...]) -> FLOAT[...]:
 
 @script(detail)
 def Gelu(x: FLOAT[...]) -> FLOAT[...]:
-    """x * Phi(x), Phi as a rational function."""
+    """X * Phi(x), Phi as a rational function."""
     cutoff = op.Constant(value=GELU_CUTOFF)
     xc = op.Clip(x, op.Neg(cutoff), cutoff)
     s = op.Mul(xc, xc)
@@ -189,7 +189,9 @@ def PaddedIndex(offsets: INT64[...]) -> tuple[INT64[...], BOOL[...]]:
 
 
 @script(detail)
-def PadHeads(codes: UINT8[...], index: INT64[...], begin: INT64[1], heads: int, size: int, code: Sequence[int]) -> UINT8[...]:
+def PadHeads(
+    codes: UINT8[...], index: INT64[...], begin: INT64[1], heads: int, size: int, code: Sequence[int]
+) -> UINT8[...]:
     """Levels of heads * size channels from `begin` on, [E, B, A, S, D]; places that are not real hold level 0."""
     a = op.Unsqueeze(heads, [0])
     d = op.Unsqueeze(size, [0])

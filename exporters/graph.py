@@ -2,8 +2,8 @@
 """PackedEnsemble -> onnx.ModelProto: the ensemble's definition in ONNX, from top to bottom.
 
 Inputs are padded `[batch, sequence]`. The prologue removes padding: from there to the classifier there are only real
-tokens, `[members, tokens, ...]`, and `offsets`, the token at which each sequence begins. All members are one axis, so the
-graph has the same nodes for one member or eight.
+tokens, `[members, tokens, ...]`, and `offsets`, the token at which each sequence begins. All members are one axis, so
+the graph has the same nodes for one member or eight.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
+from bebert_edge.exporters.metadata import metadata_properties
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bebert_edge.ensemble import PackedEnsemble
-from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
-from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.lowering import (
     LoweredAttention,
     LoweredEmbedding,
@@ -59,7 +59,9 @@ class _Graph:
         array = np.array(values[0] if scalar else values, np.int64)
         return self.constant(name, array, "graph")
 
-    def node(self, op: str, inputs: list[str], name: str, *, outputs: list[str] | None = None, **attributes: Any) -> str:
+    def node(
+        self, op: str, inputs: list[str], name: str, *, outputs: list[str] | None = None, **attributes: Any
+    ) -> str:
         """Adds a standard node whose output, and the node itself, is called `name`."""
         self.nodes.append(helper.make_node(op, inputs, outputs or [name], name=name, **attributes))
         return name
@@ -138,8 +140,8 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
         ensemble: A valid ensemble.
 
     Returns:
-        The model (opset 18, IR version 8, with function bodies and metadata), and its bytes by part; what is left of the
-        file's size is the graph itself.
+        The model (opset 18, IR version 8, with function bodies and metadata), and its bytes by part; what is left of
+        the file's size is the graph itself.
     """
     model, graph = lower(ensemble), _Graph()
     tokens = _remove_padding(graph)

@@ -15,7 +15,24 @@ from bebert_edge.config import EncoderConfig, EnsembleConfig, LayerQuantization,
 from bebert_edge.ensemble import PackedEnsemble, tensor_specs
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = ["the", "a", "is", "was", "not", "good", "bad", "movie", "film", "very", "it", "and", "of", "##ly", "##s", "##ing"]
+WORDS = [
+    "the",
+    "a",
+    "is",
+    "was",
+    "not",
+    "good",
+    "bad",
+    "movie",
+    "film",
+    "very",
+    "it",
+    "and",
+    "of",
+    "##ly",
+    "##s",
+    "##ing",
+]
 CHARACTERS = [*string.ascii_lowercase, *string.digits, *string.punctuation]
 VOCABULARY = [*SPECIAL_TOKENS, *WORDS, *CHARACTERS, *(f"##{c}" for c in string.ascii_lowercase + string.digits)]
 
@@ -131,7 +148,13 @@ def _step(name: str, layer: LayerQuantization) -> float:
     if name.endswith("probability_step"):
         code = layer.code("probability")
         return 0.1 if code.high == 1 else 0.5 / code.high
-    uses = {"qkv": "hidden", "attention": "attention", "attention_output": "context", "ffn_in": "ffn", "ffn_out": "intermediate"}
+    uses = {
+        "qkv": "hidden",
+        "attention": "attention",
+        "attention_output": "context",
+        "ffn_in": "ffn",
+        "ffn_out": "intermediate",
+    }
     use = "hidden" if name.startswith("pooler") else uses[name.split(".")[2]]
     code = layer.code(use)
     return 0.7 if code.width == 1 else 2.0 / max(code.high, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one op of the domain `bebert` by its function body: in onnxruntime without the library, or in onnx's evaluator."""
+"""Runs one op of the domain `bebert` by its function body: in onnxruntime, or in onnx's own evaluator."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
-
-from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
 
 OUTPUTS = {
     "PackedBinaryEmbedding": [np.float32],
@@ -24,7 +23,9 @@ OUTPUTS = {
 FUNCTIONS = function_protos()
 
 
-def model_of(op: str, inputs: list[np.ndarray], constants: dict[int, np.ndarray], attributes: dict[str, Any]) -> onnx.ModelProto:
+def model_of(
+    op: str, inputs: list[np.ndarray], constants: dict[int, np.ndarray], attributes: dict[str, Any]
+) -> onnx.ModelProto:
     """A model of one node; the inputs at the positions in `constants` are initializers."""
 
     def info(name: str, dtype: Any, rank: int | None) -> onnx.ValueInfoProto:
@@ -36,23 +37,40 @@ def model_of(op: str, inputs: list[np.ndarray], constants: dict[int, np.ndarray]
     graph = helper.make_graph(
         [helper.make_node(op, names, outputs, domain=DOMAIN, **attributes)],
         op,
-        [info(name, x.dtype, x.ndim) for i, (name, x) in enumerate(zip(names, inputs)) if i not in constants],
-        [info(name, dtype, None) for name, dtype in zip(outputs, OUTPUTS[op])],
+        [
+            info(name, x.dtype, x.ndim)
+            for i, (name, x) in enumerate(zip(names, inputs, strict=True))
+            if i not in constants
+        ],
+        [info(name, dtype, None) for name, dtype in zip(outputs, OUTPUTS[op], strict=True)],
         [onnx.numpy_helper.from_array(x, f"x{i}") for i, x in constants.items()],
     )
     return helper.make_model(graph, functions=FUNCTIONS, opset_imports=opset_imports(), ir_version=8)
 
 
 def run_body(
-    op: str, *inputs: np.ndarray, constant: tuple[int, ...] = (), evaluator: bool = False, **attributes: Any
+    op: str,
+    *inputs: np.ndarray,
+    constant: tuple[int, ...] = (),
+    evaluator: bool = False,
+    level: Any = None,
+    **attributes: Any,
 ) -> list[np.ndarray]:
-    """Outputs of the op's function body."""
+    """Outputs of the op's function body.
+
+    Args:
+        constant: Positions of the inputs that are initializers.
+        evaluator: Run in onnx's evaluator, not in onnxruntime.
+        level: Optimization level of onnxruntime.
+    """
     attributes = {k: list(v) if isinstance(v, tuple) else v for k, v in attributes.items()}
     model = model_of(op, list(inputs), {i: inputs[i] for i in constant}, attributes)
     feed = {f"x{i}": x for i, x in enumerate(inputs) if i not in constant}
     if evaluator:
         return ReferenceEvaluator(model).run(None, feed)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    if level is not None:
+        options.graph_optimization_level = level
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, feed)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proof that an exported model computes what its ensemble computes: on sentences, with and without native library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bebert_edge.exporters.samples import Sample
+from numpy.typing import NDArray
+
+from bebert_edge import ops, reference
+from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.errors import ExportError, NativeLibraryError
+
+Floats = NDArray[np.float32]
+Feed = dict[str, NDArray[np.int64]]
+Answers = tuple[Floats, Floats]
+
+EXACT_TOLERANCE = 1e-5
+"""Of logits, absolute and relative, where codes are the same: only the classifier's sums are taken in another order."""
+
+TORCH_TOLERANCE = 0.01
+"""Of the mean logit difference to PyTorch, whose float sums may put a value on the other side of a rounding tie."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verification.
+
+    Attributes:
+        name: What was compared.
+        passed: None if the check was skipped.
+        detail: What was measured, or why it was skipped.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        mark = {True: "✓", False: "✗", None: "skipped"}[self.passed]
+        return f"-[{mark}] {self.name}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class TorchMembers:
+    """The torch models that an ensemble was packed from, or why there are none.
+
+    Attributes:
+        models: One callable per member, as transformers' sequence classifiers.
+        reason: Why `models` is empty.
+    """
+
+    models: Sequence[Callable[..., Any]] = ()
+    reason: str = ""
+
+
+def encode(ensemble: PackedEnsemble, samples: Sequence[Sample]) -> Feed:
+    """Tokenizes samples as the runtime does: truncated to the model's longest input, padded on the right."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(ensemble.tokenizer)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(ensemble.config.max_length)
+    encodings = tokenizer.encode_batch(list(samples))
+    feed = {
+        name: np.zeros((len(encodings), max(len(e.ids) for e in encodings)), np.int64)
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+    }
+    for row, encoding in enumerate(encodings):
+        tokens = slice(0, len(encoding.ids))
+        feed["input_ids"][row, tokens] = encoding.ids
+        feed["attention_mask"][row, tokens] = 1
+        feed["token_type_ids"][row, tokens] = encoding.type_ids
+    return feed
+
+
+def verify(
+    model: Path, ensemble: PackedEnsemble, samples: Sequence[Sample], torch_members: TorchMembers
+) -> Iterator[Check]:
+    """Runs every check, one at a time.
+
+    Args:
+        model: The .onnx file.
+        ensemble: What it was exported from.
+        samples: Texts, or pairs of texts if the task is on pairs.
+        torch_members: The models that the ensemble was packed from.
+
+    Yields:
+        The checks, in order: checker, portable, native, PyTorch.
+
+    Raises:
+        ExportError: `samples` cannot be used.
+    """
+    if not samples:
+        raise ExportError("no samples were given to verify the model with: expected one or more texts")
+    if any(isinstance(sample, str) == ensemble.config.task.text_pair for sample in samples):
+        kind = "pairs of texts" if ensemble.config.task.text_pair else "single texts"
+        raise ExportError(f"the samples do not fit the task: expected {kind} (task.text_pair)")
+    yield _check_file(model)
+    feed = encode(ensemble, samples)
+    expected = reference.forward(ensemble, **{name: array.copy() for name, array in feed.items()})
+    compare = _Comparison(samples, ensemble.config.task.problem)
+    portable = _try(lambda: _run(model, feed, native=False))
+    yield compare.exact("without the native library", portable, expected)
+    native = _try(lambda: _run(model, feed, native=True))
+    name = "with the native library"
+    if isinstance(native, NativeLibraryError):
+        yield Check(name, None, str(native))
+    else:
+        yield compare.exact(name, native, expected)
+    yield _check_torch(compare, feed, ensemble, torch_members, portable)
+
+
+def _check_file(model: Path) -> Check:
+    import onnx
+
+    name = "onnx.checker"
+    try:
+        onnx.checker.check_model(str(model), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        return Check(name, False, " ".join(str(error).split())[:400])
+    return Check(name, True, "the model and its functions are valid")
+
+
+def _run(model: Path, feed: Feed, *, native: bool) -> Answers:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # onnxruntime warns of the input with a default value, which is meant
+    if native:
+        ops.register(options)
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    logits, member_logits = session.run(["logits", "member_logits"], feed)
+    return logits, member_logits
+
+
+def _try(run: Callable[[], Answers]) -> Answers | Exception:
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises many types; each is the outcome of a check
+        return error
+
+
+def _check_torch(
+    compare: _Comparison, feed: Feed, ensemble: PackedEnsemble, members: TorchMembers, found: Answers | Exception
+) -> Check:
+    name = "PyTorch"
+    if not members.models:
+        return Check(name, None, members.reason)
+    import torch
+
+    with torch.no_grad():
+        inputs = {key: torch.from_numpy(array) for key, array in feed.items()}
+        member_logits = np.stack([model(**inputs).logits.float().numpy() for model in members.models])
+    weights = np.asarray(ensemble.config.member_weights, np.float32)
+    expected = np.tensordot(weights, member_logits, 1).astype(np.float32), member_logits
+    return compare.close(name, found, expected)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Compares answers to the samples."""
+
+    samples: Sequence[Sample]
+    problem: str
+
+    def exact(self, name: str, found: Answers | Exception, expected: Answers) -> Check:
+        """The same codes: every logit equal within `EXACT_TOLERANCE`, and so labels but for ties within it."""
+        return self._compare(name, found, expected, EXACT_TOLERANCE, of_mean=False)
+
+    def close(self, name: str, found: Answers | Exception, expected: Answers) -> Check:
+        """The same labels but for ties, and a mean difference of logits within `TORCH_TOLERANCE`."""
+        return self._compare(name, found, expected, TORCH_TOLERANCE, of_mean=True)
+
+    def _compare(
+        self, name: str, found: Answers | Exception, expected: Answers, tolerance: float, *, of_mean: bool
+    ) -> Check:
+        if isinstance(found, Exception):
+            return Check(name, False, " ".join(str(found).split())[:400])
+        if [a.shape for a in found] != [a.shape for a in expected]:
+            shapes = [[list(a.shape) for a in answers] for answers in (found, expected)]
+            return Check(name, False, f"logits and member_logits have shapes {shapes[0]}, expected {shapes[1]}")
+        ensemble, members = (np.abs(f - e) for f, e in zip(found, expected, strict=True))
+        limit = tolerance * max(1.0, float(np.abs(expected[1]).max()))
+        measured = [float(d.mean() if of_mean else d.max()) for d in (ensemble, members)]
+        agree = self._labels_agree(found[0], expected[0], limit)
+        passed = all(m <= limit for m in measured) and bool(agree.all())  # NaN is not within the limit
+        labels = "" if self.problem == "regression" else f"labels agree {agree.sum()}/{len(agree)}; "
+        detail = (
+            f"{labels}logits differ by {ensemble.max():.1e} at most, {ensemble.mean():.1e} on average "
+            f"(limit {limit:.1e} {'on average' if of_mean else 'at most'}); "
+            f"members by {', '.join(f'{member.max():.1e}' for member in members)} at most"
+        )
+        if not passed:
+            detail += f"; worst sample {self.samples[int(ensemble.max(axis=1).argmax())]!r}"
+        return Check(name, passed, detail)
+
+    def _labels_agree(self, found: Floats, expected: Floats, tie: float) -> NDArray[np.bool_]:
+        """Per sample, whether the labels are equal or their scores expected closer than `tie`."""
+        if self.problem == "regression":
+            return np.ones(len(found), bool)
+        if self.problem == "multi_label" or found.shape[1] == 1:
+            same = ((found > 0) == (expected > 0)) | (np.abs(expected) <= tie)
+            return np.asarray(same.all(axis=1))
+        rows = np.arange(len(found))
+        chosen = expected[rows, found.argmax(axis=1)]
+        return np.asarray(chosen >= expected.max(axis=1) - tie)
