@@ -13,15 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bebert_edge import checkpoints
+from bebert_edge.ensemble import CONFIG_FILE, PackedEnsemble
+from bebert_edge.errors import ExportError, VerificationError
 from bebert_edge.exporters.graph import build_model
 from bebert_edge.exporters.samples import Sample
 from bebert_edge.exporters.samples import samples as default_samples
 from bebert_edge.exporters.verify import Check, TorchMembers
 from bebert_edge.exporters.verify import verify as run_checks
-
-from bebert_edge import checkpoints
-from bebert_edge.ensemble import CONFIG_FILE, PackedEnsemble
-from bebert_edge.errors import ExportError, VerificationError
 
 SUFFIX = ".onnx"
 PROTOBUF_LIMIT = 2**31 - 1

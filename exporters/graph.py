@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
-from bebert_edge.exporters.metadata import metadata_properties
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
+from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.lowering import (
     LoweredAttention,
     LoweredEmbedding,

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from bebert_edge.exporters.functions import VERSION
-
 import bebert_edge
 from bebert_edge import metadata as keys
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.exporters.functions import VERSION
 
 MINIMUM_ONNXRUNTIME = "1.17"
 

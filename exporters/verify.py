@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bebert_edge.exporters.samples import Sample
 from numpy.typing import NDArray
 
 from bebert_edge import ops, reference
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ExportError, NativeLibraryError
+from bebert_edge.exporters.samples import Sample
 
 Floats = NDArray[np.float32]
 Feed = dict[str, NDArray[np.int64]]

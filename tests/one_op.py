@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+
+from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
 
 OUTPUTS = {
     "PackedBinaryEmbedding": [np.float32],

@@ -13,15 +13,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from bebert_edge.exporters import ExportReport, export
-from bebert_edge.exporters import graph as graph_module
-from bebert_edge.exporters.samples import SENTENCES, samples
 from typer.testing import CliRunner
 
 from bebert_edge import lowering
 from bebert_edge.cli.main import app
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import CheckpointError, ExportError, FormatError, VerificationError
+from bebert_edge.exporters import ExportReport, export
+from bebert_edge.exporters import graph as graph_module
+from bebert_edge.exporters.samples import SENTENCES, samples
 from support import random_ensemble
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from bebert_edge.exporters import build_model
 from onnx.reference import ReferenceEvaluator
 
 import bebert_edge
@@ -19,6 +18,7 @@ from bebert_edge import metadata, ops, reference
 from bebert_edge.config import LayerQuantization
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ModelError, NativeLibraryError
+from bebert_edge.exporters import build_model
 from support import random_batch, random_ensemble
 
 BIBERT = LayerQuantization("sign", "sign", "bool", "ternary", "sign", "ternary")
