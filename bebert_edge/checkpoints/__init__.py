@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latent checkpoints -> PackedEnsemble, with numpy and safetensors alone; one file per family."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_edge.checkpoints import bert
+from bebert_edge.checkpoints.bert import Member
+from bebert_edge.checkpoints.files import CONFIG_FILE, read_json
+from bebert_edge.config import EnsembleConfig
+from bebert_edge.ensemble import PackedEnsemble, tensor_specs
+from bebert_edge.errors import CheckpointError, FormatError
+
+__all__ = ["ENSEMBLE_FILE", "load"]
+
+ENSEMBLE_FILE = "ensemble.json"
+"""Names the members of a latent ensemble and their weights."""
+
+_FAMILIES = (bert,)
+
+
+def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> PackedEnsemble:
+    """Packs latent checkpoints.
+
+    Args:
+        paths: A directory with an `ensemble.json`, or the directories of the members, which then weigh the same.
+
+    Returns:
+        A valid ensemble.
+
+    Raises:
+        CheckpointError: A checkpoint is damaged, incomplete, of no known family, or members do not fit together. The
+            message names the file and the tensor or key, what was found and what was expected.
+    """
+    directories = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    if not directories:
+        raise CheckpointError("no checkpoint was given: expected one or more directories; run 'bebert-edge pack --help'")
+    for directory in directories:
+        if not directory.is_dir():
+            raise CheckpointError(f"{directory} is not a directory: expected a latent checkpoint; see docs/latent.md")
+    weights, metadata = [1 / len(directories)] * len(directories), {}
+    if len(directories) == 1 and (directories[0] / ENSEMBLE_FILE).is_file():
+        directories, weights, metadata = _read_ensemble(directories[0])
+    members = [_load_member(directory) for directory in directories]
+    for directory, member in zip(directories, members, strict=True):
+        _check_agreement(directories[0], members[0], directory, member)
+    first = members[0]
+    try:
+        ensemble = PackedEnsemble(
+            EnsembleConfig(
+                members=len(members),
+                member_weights=tuple(weights),
+                encoder=first.encoder,
+                quantization=first.quantization,
+                task=first.task,
+                labels=first.labels,
+                max_length=first.max_length,
+                metadata=metadata,
+            ),
+            {},
+            first.tokenizer,
+        )
+        ensemble.tensors = {
+            name: _stack([member.tensors[name] for member in members], spec.shareable)
+            for name, spec in tensor_specs(ensemble.config).items()
+        }
+        ensemble.validate()
+    except FormatError as error:
+        raise CheckpointError(f"{directories[0]} cannot be packed: {error}") from error
+    return ensemble
+
+
+def _stack(arrays: list[NDArray[Any]], shareable: bool) -> NDArray[Any]:
+    if shareable and all(np.array_equal(arrays[0], array) for array in arrays[1:]):
+        arrays = arrays[:1]
+    return np.stack(arrays)
+
+
+def _read_ensemble(directory: Path) -> tuple[list[Path], list[float], dict[str, str]]:
+    path = directory / ENSEMBLE_FILE
+    content = read_json(path)
+    if content.get("format_version") != bert.FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version is {content.get('format_version')!r}, expected {bert.FORMAT_VERSION}: "
+            "update bebert-edge to the version that wrote the checkpoint"
+        )
+    names, weights, metadata = (content.get(key) for key in ("members", "member_weights", "metadata"))
+    if not isinstance(names, list) or not names or not all(_is_inside(name) for name in names):
+        raise CheckpointError(f"{path}: members is {names!r}, expected names of directories beside it")
+    if (
+        not isinstance(weights, list)
+        or len(weights) != len(names)
+        or not all(isinstance(w, (int, float)) and math.isfinite(w) and w >= 0 for w in weights)
+        or sum(weights) <= 0
+    ):
+        raise CheckpointError(f"{path}: member_weights is {weights!r}, expected {len(names)} numbers >= 0, not all 0")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path}: metadata is {metadata!r}, expected an object of strings")
+    return [directory / name for name in names], [w / sum(weights) for w in weights], metadata
+
+
+def _is_inside(name: object) -> bool:
+    if not isinstance(name, str) or not name:
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _load_member(directory: Path) -> Member:
+    config = read_json(directory / CONFIG_FILE)
+    for family in _FAMILIES:
+        if family.detect(config):
+            return family.load_member(directory)
+    if "family" in config and "member_weights" in config:
+        raise CheckpointError(f"{directory} is packed already: continue with 'bebert-edge export {directory}'")
+    kind = config.get("model_type", "unknown")
+    raise CheckpointError(
+        f"{directory} is a checkpoint of model type {kind!r} without a section {bert.SECTION!r} in {CONFIG_FILE}: expected "
+        f"one that 'bebert-edge train' wrote; binarize a float BERT with 'bebert-edge train FILE --backbone {directory} -o OUT'"
+    )
+
+
+def _check_agreement(first_path: Path, first: Member, path: Path, member: Member) -> None:
+    for name in ("encoder", "quantization", "task", "labels", "max_length", "tokenizer"):
+        expected, found = getattr(first, name), getattr(member, name)
+        if expected != found:
+            detail = "" if name == "tokenizer" else f" ({found} and {expected})"
+            raise CheckpointError(
+                f"{path} and {first_path} differ in {name}{detail}: expected members of one ensemble to agree"
+            )

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Binary twins of BERT's modules: latent float weights inside, one bit a weight in every product.
+
+In training they run in bfloat16 with straight-through gradients. In evaluation they do what ``docs/ops.md`` says, one
+float32 rounding at a time, so that a trained model and its export give the same codes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.bert.modeling_bert import BertEmbeddings, BertSelfAttention
+
+from bebert_edge.training.quantization import Quantizer
+
+ATTENTION = "bebert_binary"
+
+
+def binarize_rows(latent: Tensor) -> tuple[Tensor, Tensor]:
+    """Signs (float32, -1 or +1) and row scales of latent weights, with the sums in float64 so that order does not matter."""
+    centred = latent - latent.double().mean(-1, keepdim=True).float()
+    return torch.where(centred >= 0, 1.0, -1.0), centred.double().abs().mean(-1).float()
+
+
+class _BinaryMatMul(torch.autograd.Function):
+    """``codes @ signs.T * (step * row scale) + bias`` with straight-through gradients to the latent weights."""
+
+    @staticmethod
+    def forward(ctx: Any, codes: Tensor, step: Tensor, latent: Tensor, bias: Tensor) -> Tensor:
+        centred = latent - latent.mean(1, keepdim=True)
+        scale = centred.abs().mean(1)
+        signs = (centred >= 0).to(torch.bfloat16).mul_(2).sub_(1)
+        ctx.save_for_backward(codes, step, signs, scale)
+        return F.linear(codes, signs).float().mul_(scale * step).add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        codes, step, signs, scale = ctx.saved_tensors
+        g = gradients[0].reshape(-1, signs.shape[0])
+        x = codes.reshape(-1, signs.shape[1])
+        g_value = ((g * scale).bfloat16() @ signs).view_as(codes)
+        # The latent rows enter less their mean; so does their gradient, which is cheaper to take from the input.
+        x = ((x - x.mean(1, keepdim=True, dtype=torch.float32)) * step).bfloat16()
+        return g_value, None, (g.bfloat16().t() @ x).float(), g.sum(0)
+
+
+class BinaryLinear(nn.Linear):
+    """A linear layer on codes, with weights ``sign(latent - row mean) * mean |latent - row mean|``.
+
+    Where it owns no quantizer (query, key and value), its input is codes already and ``source`` made them.
+    """
+
+    quantizer: Quantizer | None
+    source: tuple[Quantizer]
+    _packed: tuple[int, Tensor, Tensor] | None
+
+    def setup(self, quantizer: Quantizer, shared: bool = False) -> None:
+        self.quantizer = None if shared else quantizer
+        self.source = (quantizer,)  # in a tuple: not a submodule
+        self._packed = None
+
+    def _signs_and_scale(self) -> tuple[Tensor, Tensor]:
+        version = self.weight._version
+        if self._packed is None or self._packed[0] != version:
+            self._packed = (version, *binarize_rows(self.weight.detach()))
+        return self._packed[1], self._packed[2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = x if self.quantizer is None else self.quantizer(x)
+        step = self.source[0].positive_step
+        if self.training:
+            y: Tensor = _BinaryMatMul.apply(codes, step, self.weight, self.bias)
+            return y
+        signs, scale = self._signs_and_scale()
+        return F.linear(codes, signs) * (step * scale) + self.bias
+
+
+class BinaryEmbedding(nn.Embedding):
+    """An embedding table with one bit a weight and one scale a row; its gradient is sparse."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if not self.training:
+            signs, scale = binarize_rows(F.embedding(ids, self.weight))
+            return signs * scale[..., None]
+        unique, inverse = ids.unique(return_inverse=True)
+        rows = F.embedding(unique, self.weight, sparse=True)
+        rows = rows - rows.mean(1, keepdim=True)
+        scale = rows.detach().abs().mean(1, keepdim=True)
+        binary = rows + (torch.where(rows >= 0, scale, -scale) - rows).detach()
+        return F.embedding(inverse, binary)
+
+
+class BinaryEmbeddings(BertEmbeddings):
+    """BERT's embeddings, added in the order of the exported graph: words + (positions + token types)."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values_length: int = 0,
+    ) -> Tensor:
+        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        length = words.shape[1]
+        if position_ids is None:
+            position_ids = self.position_ids[:, past_key_values_length : past_key_values_length + length]
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(position_ids)
+        table = self.position_embeddings(position_ids) + self.token_type_embeddings(token_type_ids)
+        y: Tensor = self.LayerNorm(words + table)
+        return y
+
+
+class ExactLayerNorm(nn.LayerNorm):
+    """LayerNorm that evaluates as ``AddLayerNormQuantize`` does: moments in float64, the rest in float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(x)
+        wide = x.double()
+        mean = wide.mean(-1, keepdim=True)
+        variance = (wide.square().mean(-1, keepdim=True) - mean.square()).clamp(min=0)
+        epsilon = float(torch.tensor(self.eps, dtype=torch.float32))
+        return (x - mean.float()) * (1 / (variance + epsilon).sqrt()).float() * self.weight + self.bias
+
+
+class BinarySelfAttention(BertSelfAttention):
+    """BERT's self-attention on codes: one quantizer for the input of query, key and value, one for each of them."""
+
+    input_quantizer: Quantizer
+    query_quantizer: Quantizer
+    key_quantizer: Quantizer
+    value_quantizer: Quantizer
+    probability_quantizer: Quantizer
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(self.input_quantizer(hidden_states), *args, **kwargs)
+
+
+def fixed_exp(t: Tensor) -> Tensor:
+    """``rne(32768 * exp(t))`` for ``t <= 0``, by the float32 sequence of ``docs/ops.md``."""
+    u = (t * 1.4426950408889634).clamp(min=-18)
+    n = u.round()
+    f = u - n
+    m = torch.full_like(f, 0.001326472731307149)
+    for c in (0.009671512991189957, 0.05550733581185341, 0.24022242426872253, 0.6931470036506653, 1.0):
+        m = m * f + c
+    power = ((n.int() + (127 + 15)) << 23).view(torch.float32)
+    return (m * power).round()
+
+
+def binary_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention on codes, for transformers' ``AttentionInterface``; query, key and value are float [B, A, S, D]."""
+    assert isinstance(module, BinarySelfAttention)
+    scaling = scaling or query.shape[-1] ** -0.5
+    q, k, v, p = module.query_quantizer, module.key_quantizer, module.value_quantizer, module.probability_quantizer
+    if module.training:
+        scores = (q.value(q(query)) @ k.value(k(key)).transpose(-1, -2)) * scaling
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        context = p.value(p(scores.softmax(-1))) @ v.value(v(value))
+        return context.transpose(1, 2), None
+    dot = q(query) @ k(key).transpose(-1, -2)
+    attended = torch.ones_like(dot, dtype=torch.bool) if attention_mask is None else (attention_mask >= 0).expand_as(dot)
+    largest = dot.masked_fill(~attended, -math.inf).amax(-1, keepdim=True)
+    score_scale = (q.positive_step.double() * k.positive_step.double() * scaling).float()
+    weights = fixed_exp(((dot - largest) * score_scale).clamp(max=0)) * attended
+    ratio = p.inverse_step / weights.sum(-1, keepdim=True)
+    z = weights * ratio
+    codes = (z > 0.5).float() if p.bits == 1 else z.clamp(p.low, p.high).round()
+    context = (codes @ v(value)) * (p.positive_step.double() * v.positive_step.double()).float()
+    return context.transpose(1, 2).contiguous(), None

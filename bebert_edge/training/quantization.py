@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learned quantizers with straight-through gradients.
+
+A quantizer turns a float tensor into *codes* (``docs/ops.md``). The value of a code is ``code * step``; consumers work on
+codes, which are exact in bfloat16 up to 8 bits, and hand back the gradient of the loss by the *value*. The quantizer turns
+that into gradients of its input, its shift (per channel) and its step (per tensor, LSQ: Esser et al., 2020; for one bit the
+elastic binarization of Liu et al., 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SIGNED = {1: "sign", 2: "int2", 4: "int4", 8: "int8"}
+UNSIGNED = {1: "bool", 2: "uint2", 4: "uint4", 8: "uint8"}
+BITS = tuple(SIGNED)
+
+_MINIMUM_STEP = 1e-6
+
+
+def code_type(bits: int, signed: bool) -> str:
+    """The name (``docs/ops.md``, "Codes") of the code type with this many bits."""
+    return (SIGNED if signed else UNSIGNED)[bits]
+
+
+def code_range(bits: int, signed: bool) -> tuple[int, int]:
+    """The lowest and the highest value of a code."""
+    if bits == 1:
+        return (-1, 1) if signed else (0, 1)
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def _codes(z: Tensor, bits: int, low: int, high: int) -> Tensor:
+    if bits == 1:
+        bit = z > (low + high) / 2
+        return bit.to(z.dtype).mul_(high - low).add_(low)
+    return z.clamp(low, high).round_()
+
+
+class _Quantize(torch.autograd.Function):
+    """Codes of ``x + shift``; its incoming gradient is that of the value ``codes * step``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shift: Tensor | None, step: Tensor, bits: int, low: int, high: int) -> Tensor:
+        z = (x if shift is None else x + shift) * step.reciprocal()
+        codes = _codes(z, bits, low, high)
+        ctx.save_for_backward(z, codes)
+        ctx.bits, ctx.low, ctx.high, ctx.has_shift = bits, low, high, shift is not None
+        return codes.bfloat16()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        z, codes = ctx.saved_tensors
+        g = gradients[0].float()
+        g_x = torch.where((z >= ctx.low) & (z <= ctx.high), g, 0.0)
+        g_step = torch.dot(g.reshape(-1), codes.reshape(-1))
+        # Sign codes: the value is step * sign, so the step's gradient is the sign alone (elastic binarization).
+        # Otherwise value = step * round(x / step): its derivative inside the range is round(z) - z.
+        if not (ctx.bits == 1 and ctx.low < 0):
+            g_step = g_step - torch.dot(g_x.reshape(-1), z.reshape(-1))
+        g_step = g_step / math.sqrt(g.numel() * ctx.high)
+        g_shift = g_x.reshape(-1, g_x.shape[-1]).sum(0) if ctx.has_shift else None
+        return g_x, g_shift, g_step, None, None, None
+
+
+class _Value(torch.autograd.Function):
+    """``codes * step``, passing the value's gradient on as the codes' (the contract of :class:`_Quantize`)."""
+
+    @staticmethod
+    def forward(ctx: Any, codes: Tensor, step: Tensor) -> Tensor:
+        return codes.float() * step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return gradients[0], None
+
+
+class Quantizer(nn.Module):
+    """A learned quantizer: one step per tensor and, where ``channels`` is given, one shift per channel.
+
+    Args:
+        bits: Bits of a code: 1, 2, 4 or 8.
+        signed: Whether codes are signed; unsigned codes suit probabilities and what follows a ReLU.
+        channels: Channels of the last axis, for a shift that is added before quantization; None for no shift.
+    """
+
+    def __init__(self, bits: int, signed: bool = True, channels: int | None = None) -> None:
+        super().__init__()
+        self.bits = bits
+        self.signed = signed
+        self.low, self.high = code_range(bits, signed)
+        self.step = nn.Parameter(torch.tensor(math.nan))
+        self.shift = nn.Parameter(torch.zeros(channels)) if channels else None
+
+    @property
+    def positive_step(self) -> Tensor:
+        """The step as used: float32 scalar, kept off zero."""
+        return self.step.detach().clamp(min=_MINIMUM_STEP)
+
+    @property
+    def inverse_step(self) -> Tensor:
+        """``1 / step``, rounded to float32."""
+        return self.positive_step.reciprocal()
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Sets the step by the values of one batch: least squares over a grid (twice the mean magnitude for sign codes)."""
+        if self.shift is not None:
+            x = x + self.shift
+        if self.bits == 1 and self.signed:
+            self.step.copy_(2 * x.abs().mean())
+            return
+        largest = x.abs().max().clamp(min=_MINIMUM_STEP) / self.high
+        candidates = largest * torch.linspace(0.02, 1.0, 50)
+        errors = [(_codes(x / s, self.bits, self.low, self.high) * s - x).square().mean() for s in candidates]
+        self.step.copy_(candidates[int(torch.stack(errors).argmin())])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes of a float tensor: exact small integers, bfloat16 in training and float32 in evaluation."""
+        if self.training:
+            if torch.isnan(self.step):
+                self.initialise(x)
+            codes: Tensor = _Quantize.apply(x, self.shift, self.step.clamp(min=_MINIMUM_STEP), self.bits, self.low, self.high)
+            return codes
+        z = (x if self.shift is None else x + self.shift) * self.inverse_step
+        return _codes(z, self.bits, self.low, self.high)
+
+    def value(self, codes: Tensor) -> Tensor:
+        """The values that codes stand for, as float32."""
+        value: Tensor = _Value.apply(codes, self.positive_step)
+        return value
+
+    def extra_repr(self) -> str:
+        return f"{code_type(self.bits, self.signed)}, shift={self.shift is not None}"
