@@ -42,11 +42,12 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Pa
     """
     directories = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     if not directories:
-        raise CheckpointError("no checkpoint was given: expected one or more directories; run 'bebert-edge pack --help'")
+        raise CheckpointError("no checkpoint was given: expected directories; run 'bebert-edge pack --help'")
     for directory in directories:
         if not directory.is_dir():
             raise CheckpointError(f"{directory} is not a directory: expected a latent checkpoint; see docs/latent.md")
-    weights, metadata = [1 / len(directories)] * len(directories), {}
+    weights = [1 / len(directories)] * len(directories)
+    metadata: dict[str, str] = {}
     if len(directories) == 1 and (directories[0] / ENSEMBLE_FILE).is_file():
         directories, weights, metadata = _read_ensemble(directories[0])
     members = [_load_member(directory) for directory in directories]
@@ -118,13 +119,15 @@ def _load_member(directory: Path) -> Member:
     config = read_json(directory / CONFIG_FILE)
     for family in _FAMILIES:
         if family.detect(config):
-            return family.load_member(directory)
+            member: Member = family.load_member(directory)
+            return member
     if "family" in config and "member_weights" in config:
         raise CheckpointError(f"{directory} is packed already: continue with 'bebert-edge export {directory}'")
     kind = config.get("model_type", "unknown")
     raise CheckpointError(
-        f"{directory} is a checkpoint of model type {kind!r} without a section {bert.SECTION!r} in {CONFIG_FILE}: expected "
-        f"one that 'bebert-edge train' wrote; binarize a float BERT with 'bebert-edge train FILE --backbone {directory} -o OUT'"
+        f"{directory} is a checkpoint of model type {kind!r} without a section {bert.SECTION!r} in {CONFIG_FILE}: "
+        "expected one that 'bebert-edge train' wrote; binarize a float BERT with "
+        f"'bebert-edge train FILE --backbone {directory} -o OUT'"
     )
 
 

@@ -85,7 +85,8 @@ class _Reader:
 
     def finish(self) -> None:
         if self.tensors:
-            raise CheckpointError(f"{self.path}: tensor {min(self.tensors)} is unknown: docs/latent.md lists the tensors")
+            unknown = min(self.tensors)
+            raise CheckpointError(f"{self.path}: tensor {unknown} is unknown: docs/latent.md lists the tensors")
 
 
 def _integer(config: dict[str, Any], key: str, path: Path) -> int:
@@ -195,7 +196,7 @@ def load_member(directory: Path) -> Member:
     bits, labels, text_pair, max_length = _section(config, path)
     trained_positions = _integer(config, "max_position_embeddings", path)
     if max_length > trained_positions:
-        raise CheckpointError(f"{path}: {SECTION}.max_length is {max_length}, but only {trained_positions} positions exist")
+        raise CheckpointError(f"{path}: {SECTION}.max_length is {max_length}, but it has {trained_positions} positions")
     try:
         shape = _encoder(config, max_length, path)
         LayerQuantization.for_bits(bits)

@@ -75,7 +75,7 @@ def read_tensors(directory: Path) -> dict[str, NDArray[np.float32]]:
     tensors = {}
     try:
         with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118: it is no mapping
+            for name in file.keys():  # noqa: SIM118 (it is no mapping)
                 kind = file.get_slice(name).get_dtype()
                 if kind not in ("F16", "F32", "F64"):
                     raise CheckpointError(f"{path}: tensor {name} has dtype {kind}, expected F32")
@@ -96,13 +96,14 @@ def read_tokenizer(directory: Path, vocab_size: int) -> str:
     path = directory / TOKENIZER_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{path} is missing: write it with transformers: AutoTokenizer.from_pretrained(BACKBONE).save_pretrained({str(directory)!r})"
+            f"{path} is missing: write it with transformers: "
+            f"AutoTokenizer.from_pretrained(BACKBONE).save_pretrained({str(directory)!r})"
         )
     tokenizer = read_json(path)
     model = tokenizer.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, (dict, list)):
-        raise CheckpointError(f"{path} has no vocabulary (model.vocab): expected a file saved by the tokenizers library")
+        raise CheckpointError(f"{path} has no vocabulary (model.vocab): expected a file saved by tokenizers")
     if len(vocabulary) > vocab_size:
         raise CheckpointError(
             f"{path} has {len(vocabulary)} tokens, but the model embeds {vocab_size}: the tokenizer is another model's"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ def train(
     epochs: Annotated[float, typer.Option(help="Epochs of the first member.")] = 1.5,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the first member, instead of --epochs.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the members.")] = 8e-4,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the members.")] = 2.5e-4,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of the longest input.")] = 128,
     warm_start: Annotated[
         bool, typer.Option(help="Start each boosted member from the one before, with half the steps.")
@@ -89,9 +90,9 @@ def train(
     )
     if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
         raise TrainingError(f"{output} exists: choose another --output or pass --overwrite")
-    columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
-    examples = read_examples(data, **columns)
-    held_out = None if dev is None else read_examples(dev, **columns, classes=examples.label_names)
+    read = partial(read_examples, text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
+    examples = read(data)
+    held_out = None if dev is None else read(dev, classes=examples.label_names)
     if label_names is not None:
         examples = examples.renamed(label_names.split(","))
     metadata = {"name": name, "license": model_license, "source": data.name}

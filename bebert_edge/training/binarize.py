@@ -52,7 +52,9 @@ def binarize(model: BertForSequenceClassification, bits: int) -> BertForSequence
     """
     config = model.config
     if config.model_type != "bert":
-        raise TrainingError(f"cannot binarize a {config.model_type!r} model: only 'bert' is supported; pass a BERT as --backbone")
+        raise TrainingError(
+            f"cannot binarize a {config.model_type!r} model, expected 'bert': pass a BERT as --backbone"
+        )
     if bits not in BITS:
         raise TrainingError(f"bits is {bits}, expected one of {', '.join(map(str, BITS))}")
     hidden, intermediate = config.hidden_size, config.intermediate_size

@@ -25,7 +25,9 @@ def samme(weights: Tensor, mistakes: Tensor, classes: int, rate: float = 1.0) ->
         alpha 0 and leaves the weights as they are.
     """
     if weights.shape != mistakes.shape or weights.dim() != 1 or len(weights) == 0:
-        raise TrainingError(f"weights have shape {list(weights.shape)}, mistakes {list(mistakes.shape)}: expected one each")
+        raise TrainingError(
+            f"found {list(weights.shape)} weights and {list(mistakes.shape)} mistakes, expected as many"
+        )
     weights = weights.double() / weights.double().mean()
     error = float((weights * mistakes).sum() / weights.sum())
     # A member without mistakes would weigh infinitely much; half a mistake is what its sample can tell from none.

@@ -97,4 +97,5 @@ def encode(examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: i
     encoded = tokenizer(
         examples.texts, examples.pairs, truncation=True, max_length=max_length, return_token_type_ids=True
     )
-    return EncodedExamples(encoded["input_ids"], encoded["token_type_ids"], examples.labels, tokenizer.pad_token_id or 0)
+    pad_id = tokenizer.pad_token_id or 0
+    return EncodedExamples(encoded["input_ids"], encoded["token_type_ids"], examples.labels, pad_id)

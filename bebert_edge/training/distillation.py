@@ -39,7 +39,6 @@ class Schedule:
     label_weight: float = 0.0
     # Share of tokens replaced by others of the batch: the teacher labels what comes out, so more text costs nothing.
     replaced: float = 0.0
-    hidden_weight: float = 1.0
 
 
 def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
@@ -54,7 +53,8 @@ def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
         {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
         {"params": steps, "weight_decay": 0.0, "lr": rate * schedule.step_rate},
     ]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, fused=True)]
+    groups = [group for group in groups if group["params"]]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, fused=True)]
     if tables:
         optimizers.append(torch.optim.SparseAdam(tables, lr=rate * schedule.embedding_rate))
     return optimizers
@@ -78,7 +78,7 @@ def _augment(batch: Batch, share: float) -> Batch:
 
 @torch.no_grad()
 def _teach(teacher: BertForSequenceClassification, batch: Batch) -> SequenceClassifierOutput:
-    """The teacher's outputs in bfloat16. A binary teacher does so by itself in training mode, where it has no dropout."""
+    """The teacher's outputs in bfloat16, which a binary teacher computes by itself in training mode."""
     binary = teacher.config._attn_implementation == ATTENTION
     teacher.train(binary)
     with torch.autocast("cpu", torch.bfloat16, enabled=not binary):
@@ -99,15 +99,13 @@ def _loss(
         return _weighted_mean(F.cross_entropy(logits.float(), batch.labels, reduction="none"), weights)
     expected = _teach(teacher, batch)
     found = model(**batch.inputs, output_hidden_states=True)
-    loss = _weighted_mean(
-        F.cross_entropy(found.logits, expected.logits.float().softmax(-1), reduction="none"), weights
-    )
+    loss = _weighted_mean(F.cross_entropy(found.logits, expected.logits.float().softmax(-1), reduction="none"), weights)
     if schedule.label_weight:
         labelled = F.cross_entropy(found.logits, batch.labels, reduction="none")
         loss = loss + schedule.label_weight * _weighted_mean(labelled, weights)
     token_weights = batch.attention_mask * weights[:, None]
     for a, b in zip(found.hidden_states, expected.hidden_states, strict=True):
-        loss = loss + schedule.hidden_weight * _weighted_mean((a - b.float()).square().mean(-1), token_weights)
+        loss = loss + _weighted_mean((a - b.float()).square().mean(-1), token_weights)
     return loss
 
 
@@ -150,7 +148,7 @@ def fit(
         loss = _loss(model, teacher, batch, example_weights, schedule)
         if not bool(loss.isfinite()):
             raise TrainingError(f"training of {name} diverged at step {done}: pass a lower --learning-rate")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(dense, 1.0)
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,7 @@ class TrainingOptions:
         warm_share: See `warm_start`.
         boost_rate: Shrinks SAMME's rounds; 1 is SAMME as published.
         label_weight: Weight of the labels' cross-entropy beside the teacher's.
+        replaced: Share of tokens replaced by others of the batch, for more varied text.
         teacher_epochs: Epochs of fine-tuning, where no teacher is given.
         teacher_learning_rate: Its peak rate.
     """
@@ -58,13 +59,14 @@ class TrainingOptions:
     epochs: float = 1.5
     steps: int | None = None
     batch_size: int = 32
-    learning_rate: float = 8e-4
+    learning_rate: float = 2.5e-4
     max_length: int = 128
     seed: int = 0
     warm_start: bool = True
     warm_share: float = 0.5
     boost_rate: float = 0.5
     label_weight: float = 0.0
+    replaced: float = 0.1
     teacher_epochs: float = 2.0
     teacher_learning_rate: float = 8e-5
 
@@ -88,7 +90,12 @@ class TrainingOptions:
         if member > 0 and self.method == "boost" and self.warm_start:
             steps = max(1, round(steps * self.warm_share))
         return Schedule(
-            steps, self.batch_size, self.learning_rate, seed=self.seed + member, label_weight=self.label_weight
+            steps,
+            self.batch_size,
+            self.learning_rate,
+            seed=self.seed + member,
+            label_weight=self.label_weight,
+            replaced=self.replaced,
         )
 
 
@@ -183,15 +190,16 @@ class _Run:
         torch.manual_seed(self.options.seed)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(source)
         self.data = encode(self.examples, self.tokenizer, self.options.max_length)
-        self.dev = self.dev_examples and encode(self.dev_examples, self.tokenizer, self.options.max_length)
+        self.dev: EncodedExamples | None = None
+        if self.dev_examples is not None:
+            self.dev = encode(self.dev_examples, self.tokenizer, self.options.max_length)
         self.teacher = load_model(source, self.labels) if teacher else load_float(source, self.labels)
         positions = self.teacher.config.max_position_embeddings
         if positions < self.options.max_length:
             raise TrainingError(f"--max-length is {self.options.max_length}, but {source} has {positions} positions")
         if self.teacher.config.num_labels != len(self.labels):
-            raise TrainingError(
-                f"{source} has {self.teacher.config.num_labels} labels, the data {len(self.labels)}: pass another --teacher"
-            )
+            found = self.teacher.config.num_labels
+            raise TrainingError(f"{source} has {found} labels, the data {len(self.labels)}: pass another --teacher")
         if not teacher:
             self.fine_tune()
         if self.dev is not None:

@@ -45,7 +45,7 @@ class Examples:
         """
         if len(set(names)) != len(names) or len(names) != len(self.label_names):
             raise TrainingError(
-                f"label names are {', '.join(names)}, expected one for each of the classes {', '.join(self.label_names)}"
+                f"label names are {', '.join(names)}, expected one each for the classes {', '.join(self.label_names)}"
             )
         return replace(self, label_names=list(names))
 
@@ -77,12 +77,12 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         return list(_json_rows(path, text))
     # Tab-separated files of the field are unquoted: a lone quotation mark is part of the text.
     dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {"delimiter": ","}
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, **dialect)  # type: ignore[arg-type]
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, **dialect)
     rows = []
     try:
         for row in reader:
             if None in row or None in row.values():
-                found = sum(v is not None for v in row.values()) + len(row.get(None, [])) - (None in row)  # type: ignore[call-overload]
+                found = sum(v is not None for v in row.values()) + len(row.get(None, [])) - (None in row)
                 expected = len(reader.fieldnames or ())
                 raise TrainingError(f"{path}: line {reader.line_num} has {found} columns, expected {expected}")
             rows.append((reader.line_num, row))
@@ -102,7 +102,7 @@ def _json_rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
             raise TrainingError(f"{path}: line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise TrainingError(f"{path}: line {number} is a {type(row).__name__}, expected a JSON object")
-        rows.append((number, {key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()}))
+        rows.append((number, {key: v if isinstance(v, str) else json.dumps(v) for key, v in row.items()}))
     return rows
 
 

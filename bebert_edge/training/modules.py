@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Binary twins of BERT's modules: latent float weights inside, one bit a weight in every product.
 
-In training they run in bfloat16 with straight-through gradients. In evaluation they do what ``docs/ops.md`` says, one
+In training they run in bfloat16 with straight-through gradients. In evaluation they do what `docs/ops.md` says, one
 float32 rounding at a time, so that a trained model and its export give the same codes.
 """
 
@@ -21,13 +21,13 @@ ATTENTION = "bebert_binary"
 
 
 def binarize_rows(latent: Tensor) -> tuple[Tensor, Tensor]:
-    """Signs (float32, -1 or +1) and row scales of latent weights, with the sums in float64 so that order does not matter."""
+    """Signs (float32, -1 or +1) and row scales of latent weights; float64 sums, so that order does not matter."""
     centred = latent - latent.double().mean(-1, keepdim=True).float()
     return torch.where(centred >= 0, 1.0, -1.0), centred.double().abs().mean(-1).float()
 
 
 class _BinaryMatMul(torch.autograd.Function):
-    """``codes @ signs.T * (step * row scale) + bias`` with straight-through gradients to the latent weights."""
+    """`codes @ signs.T * (step * row scale) + bias` with straight-through gradients to the latent weights."""
 
     @staticmethod
     def forward(ctx: Any, codes: Tensor, step: Tensor, latent: Tensor, bias: Tensor) -> Tensor:
@@ -49,9 +49,9 @@ class _BinaryMatMul(torch.autograd.Function):
 
 
 class BinaryLinear(nn.Linear):
-    """A linear layer on codes, with weights ``sign(latent - row mean) * mean |latent - row mean|``.
+    """A linear layer on codes, with weights `sign(latent - row mean) * mean |latent - row mean|`.
 
-    Where it owns no quantizer (query, key and value), its input is codes already and ``source`` made them.
+    Where it owns no quantizer (query, key and value), its input is codes already and `source` made them.
     """
 
     quantizer: Quantizer | None
@@ -117,7 +117,7 @@ class BinaryEmbeddings(BertEmbeddings):
 
 
 class ExactLayerNorm(nn.LayerNorm):
-    """LayerNorm that evaluates as ``AddLayerNormQuantize`` does: moments in float64, the rest in float32."""
+    """LayerNorm that evaluates as `AddLayerNormQuantize` does: moments in float64, the rest in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -143,7 +143,7 @@ class BinarySelfAttention(BertSelfAttention):
 
 
 def fixed_exp(t: Tensor) -> Tensor:
-    """``rne(32768 * exp(t))`` for ``t <= 0``, by the float32 sequence of ``docs/ops.md``."""
+    """`rne(32768 * exp(t))` for `t <= 0`, by the float32 sequence of `docs/ops.md`."""
     u = (t * 1.4426950408889634).clamp(min=-18)
     n = u.round()
     f = u - n
@@ -164,7 +164,7 @@ def binary_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention on codes, for transformers' ``AttentionInterface``; query, key and value are float [B, A, S, D]."""
+    """Attention on codes, for transformers' `AttentionInterface`; query, key and value are float [B, A, S, D]."""
     assert isinstance(module, BinarySelfAttention)
     scaling = scaling or query.shape[-1] ** -0.5
     q, k, v, p = module.query_quantizer, module.key_quantizer, module.value_quantizer, module.probability_quantizer
@@ -175,7 +175,9 @@ def binary_attention(
         context = p.value(p(scores.softmax(-1))) @ v.value(v(value))
         return context.transpose(1, 2), None
     dot = q(query) @ k(key).transpose(-1, -2)
-    attended = torch.ones_like(dot, dtype=torch.bool) if attention_mask is None else (attention_mask >= 0).expand_as(dot)
+    attended = torch.ones_like(dot, dtype=torch.bool)
+    if attention_mask is not None:
+        attended &= attention_mask >= 0
     largest = dot.masked_fill(~attended, -math.inf).amax(-1, keepdim=True)
     score_scale = (q.positive_step.double() * k.positive_step.double() * scaling).float()
     weights = fixed_exp(((dot - largest) * score_scale).clamp(max=0)) * attended

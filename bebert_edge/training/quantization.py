@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learned quantizers with straight-through gradients.
 
-A quantizer turns a float tensor into *codes* (``docs/ops.md``). The value of a code is ``code * step``; consumers work on
-codes, which are exact in bfloat16 up to 8 bits, and hand back the gradient of the loss by the *value*. The quantizer turns
-that into gradients of its input, its shift (per channel) and its step (per tensor, LSQ: Esser et al., 2020; for one bit the
-elastic binarization of Liu et al., 2022).
+A quantizer turns a float tensor into *codes* (docs/ops.md). The value of a code is `code * step`; consumers work on
+codes, which are exact in bfloat16 up to 8 bits, and hand back the gradient of the loss by the *value*. The quantizer
+turns that into gradients of its input, its shift (per channel) and its step (per tensor; LSQ of Esser et al., 2020; for
+one bit the elastic binarization of Liu et al., 2022).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bebert_edge.checkpoints.bert import MINIMUM_STEP
+
 SIGNED = {1: "sign", 2: "int2", 4: "int4", 8: "int8"}
 UNSIGNED = {1: "bool", 2: "uint2", 4: "uint4", 8: "uint8"}
 BITS = tuple(SIGNED)
 
-_MINIMUM_STEP = 1e-6
-
 
 def code_type(bits: int, signed: bool) -> str:
-    """The name (``docs/ops.md``, "Codes") of the code type with this many bits."""
+    """The name (`docs/ops.md`, "Codes") of the code type with this many bits."""
     return (SIGNED if signed else UNSIGNED)[bits]
 
 
@@ -42,7 +42,7 @@ def _codes(z: Tensor, bits: int, low: int, high: int) -> Tensor:
 
 
 class _Quantize(torch.autograd.Function):
-    """Codes of ``x + shift``; its incoming gradient is that of the value ``codes * step``."""
+    """Codes of `x + shift`; its incoming gradient is that of the value `codes * step`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shift: Tensor | None, step: Tensor, bits: int, low: int, high: int) -> Tensor:
@@ -68,7 +68,7 @@ class _Quantize(torch.autograd.Function):
 
 
 class _Value(torch.autograd.Function):
-    """``codes * step``, passing the value's gradient on as the codes' (the contract of :class:`_Quantize`)."""
+    """`codes * step`, passing the value's gradient on as the codes' (the contract of :class:`_Quantize`)."""
 
     @staticmethod
     def forward(ctx: Any, codes: Tensor, step: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class _Value(torch.autograd.Function):
 
 
 class Quantizer(nn.Module):
-    """A learned quantizer: one step per tensor and, where ``channels`` is given, one shift per channel.
+    """A learned quantizer: one step per tensor and, where `channels` is given, one shift per channel.
 
     Args:
         bits: Bits of a code: 1, 2, 4 or 8.
@@ -99,22 +99,22 @@ class Quantizer(nn.Module):
     @property
     def positive_step(self) -> Tensor:
         """The step as used: float32 scalar, kept off zero."""
-        return self.step.detach().clamp(min=_MINIMUM_STEP)
+        return self.step.detach().clamp(min=MINIMUM_STEP)
 
     @property
     def inverse_step(self) -> Tensor:
-        """``1 / step``, rounded to float32."""
+        """`1 / step`, rounded to float32."""
         return self.positive_step.reciprocal()
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        """Sets the step by the values of one batch: least squares over a grid (twice the mean magnitude for sign codes)."""
+        """Sets the step by one batch: least squares over a grid, or twice the mean magnitude for sign codes."""
         if self.shift is not None:
             x = x + self.shift
         if self.bits == 1 and self.signed:
             self.step.copy_(2 * x.abs().mean())
             return
-        largest = x.abs().max().clamp(min=_MINIMUM_STEP) / self.high
+        largest = x.abs().max().clamp(min=MINIMUM_STEP) / self.high
         candidates = largest * torch.linspace(0.02, 1.0, 50)
         errors = [(_codes(x / s, self.bits, self.low, self.high) * s - x).square().mean() for s in candidates]
         self.step.copy_(candidates[int(torch.stack(errors).argmin())])
@@ -124,7 +124,8 @@ class Quantizer(nn.Module):
         if self.training:
             if torch.isnan(self.step):
                 self.initialise(x)
-            codes: Tensor = _Quantize.apply(x, self.shift, self.step.clamp(min=_MINIMUM_STEP), self.bits, self.low, self.high)
+            step = self.step.clamp(min=MINIMUM_STEP)
+            codes: Tensor = _Quantize.apply(x, self.shift, step, self.bits, self.low, self.high)
             return codes
         z = (x if self.shift is None else x + self.shift) * self.inverse_step
         return _codes(z, self.bits, self.low, self.high)

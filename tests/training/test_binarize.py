@@ -5,14 +5,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from latent import SENTENCES, binary_model, float_model, tokenizer, write_member
-
 from bebert_edge.checkpoints import load
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.reference import fixed_exp as reference_fixed_exp
 from bebert_edge.reference import forward
 from bebert_edge.training import binarize, load_member
 from bebert_edge.training.modules import BinaryEmbedding, BinaryLinear, fixed_exp
+from latent import SENTENCES, binary_model, float_model, tokenizer, write_member
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -39,7 +38,9 @@ def test_training_mode_computes_the_same_up_to_bfloat16(bits):
         exact = layer.intermediate.dense(hidden)
         model.train()
         torch.testing.assert_close(model.bert.embeddings(inputs["input_ids"]), hidden, atol=1e-5, rtol=0)
-        torch.testing.assert_close(layer.intermediate.dense(hidden), exact, atol=0.02 * exact.abs().max().item(), rtol=0)
+        torch.testing.assert_close(
+            layer.intermediate.dense(hidden), exact, atol=0.02 * float(exact.abs().max()), rtol=0
+        )
 
 
 def test_padding_and_batch_change_nothing():

@@ -48,7 +48,8 @@ def test_training_and_evaluation_give_the_same_codes(bits, signed):
 def test_the_gradient_passes_inside_the_range_only(bits, signed):
     made = quantizer(bits, signed, 0.5, torch.zeros(6)).train()
     low, high = made.low * 0.5, made.high * 0.5
-    x = torch.tensor([[low - 0.1, low + 0.01, (low + high) / 2 + 0.01, high - 0.01, high + 0.1, high + 9]], requires_grad=True)
+    x = torch.tensor([[low - 0.1, low + 0.01, (low + high) / 2 + 0.01, high - 0.01, high + 0.1, high + 9]])
+    x.requires_grad_()
     made.value(made(x)).sum().backward()
     inside = torch.tensor([[0.0, 1, 1, 1, 0, 0]])
     assert torch.equal(x.grad, inside)

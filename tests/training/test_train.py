@@ -8,7 +8,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from latent import float_model, write_backbone, write_member
 from typer.testing import CliRunner
 
 from bebert_edge.checkpoints import load
@@ -16,6 +15,7 @@ from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training import Examples, TrainingOptions, load_member, train
 from bebert_edge.training.data import EncodedExamples
+from latent import float_model, write_backbone, write_member
 
 OPTIONS = TrainingOptions(epochs=1, batch_size=8, max_length=16, teacher_epochs=12, teacher_learning_rate=2e-3)
 
@@ -77,7 +77,11 @@ def test_a_member_with_more_bits_teaches_and_starts_one_with_fewer(tmp_path, bac
 
 
 def test_settings_that_cannot_work():
-    for wrong, option in [({"bits": 3}, "--bits"), ({"members": 0}, "--members"), ({"learning_rate": 0.0}, "--learning-rate")]:
+    for wrong, option in [
+        ({"bits": 3}, "--bits"),
+        ({"members": 0}, "--members"),
+        ({"learning_rate": 0.0}, "--learning-rate"),
+    ]:
         with pytest.raises(TrainingError, match=option):
             TrainingOptions(**wrong)
 
