@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def export(
     source: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="A packed ensemble, or latent checkpoints (one per member).")
+        list[Path], typer.Argument(metavar="DIR", help="A packed ensemble, or latent checkpoints (one per member).")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("model.onnx"),
     verify: Annotated[
@@ -40,7 +40,8 @@ def export(
 
 
 def _print_table(report: ExportReport) -> None:
-    print(f"{report.path}: {report.members} members, {report.nodes} nodes")
+    members = "1 member" if report.members == 1 else f"{report.members} members"
+    print(f"{report.path}: {members}, {report.nodes} nodes")
     print(f"\n{'bytes':>12}  share  part")
     for part, size in sorted(report.parts.items(), key=lambda item: -item[1]):
         print(f"{size:12,}  {size / report.size:5.1%}  {part}")
