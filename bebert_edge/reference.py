@@ -2,7 +2,7 @@
 """The definition of every op, and of a whole ensemble, in numpy: the oracle, written for reading.
 
 Names, argument order and arithmetic follow docs/ops.md. All float arithmetic is binary32 with one rounding per
-operation unless it says otherwise; integer sums are taken in int64, or in binary64 where they fit exactly.
+operation unless it says otherwise; integer sums are taken in int64, or in floats that hold them exactly.
 """
 
 from __future__ import annotations
@@ -119,9 +119,12 @@ def packed_binary_matmul(
     codes: Codes, weight: Codes, scale: Floats, bias: Floats, *, k: int, input_code: Code
 ) -> Floats:
     """`codes [M, T, stored k]`, `weight [E, N, R(k)]`, `scale`, `bias [E, N]` -> `[E, T, N]`."""
-    x = values(codes, from_triple(input_code), k).astype(np.float64)
-    w = np.where(unpack_bits(weight, k), 1.0, -1.0)
-    accumulated = x @ w.swapaxes(1, 2)  # integers below 2^53: exact
+    code = from_triple(input_code)
+    # Partial sums are integers below this bound, exact in binary32 up to 2^24.
+    exact = np.float32 if k * max(-code.low, code.high) <= 2**24 else np.float64
+    x = values(codes, code, k).astype(exact)
+    w = np.where(unpack_bits(weight, k), exact(1), exact(-1))
+    accumulated = x @ w.swapaxes(1, 2)
     return accumulated.astype(np.float32) * scale[:, None] + bias[:, None]
 
 
