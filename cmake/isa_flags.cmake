@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The CPU paths beyond scalar: the processors that can have them, and the compiler flags of their files. Every other file
 # is compiled for the baseline of the architecture.
-set(BEBERT_EDGE_PATHS x86_avx512)
 
 set(BEBERT_EDGE_PROCESSORS_x86_avx512 "^(x86_64|amd64|AMD64)$")
 set(BEBERT_EDGE_FLAGS_x86_avx512 -mavx2 -mbmi -mbmi2 -mpopcnt -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi
@@ -19,7 +18,7 @@ function(bebert_edge_add_path target path)
     return()
   endif()
   set(flags "${BEBERT_EDGE_FLAGS_${path}}")
-  if(CMAKE_CXX_COMPILER_FRONTEND_VARIANT STREQUAL "MSVC" OR MSVC)
+  if(MSVC)
     set(flags "${BEBERT_EDGE_MSVC_FLAGS_${path}}")
   endif()
   foreach(folder IN LISTS ARGN)
