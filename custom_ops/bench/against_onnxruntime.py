@@ -4,9 +4,9 @@
     python custom_ops/bench/against_onnxruntime.py minilm-l6 --bits 1 --members 1 --threads 1 --tokens 128
     python custom_ops/bench/against_onnxruntime.py bert-base --ensemble model.onnx
 
-Without `--ensemble` the ensemble has random weights, which take the same time as trained ones. Of several exports of the
-fp32 model the fastest is quoted. Both run in turn, so that whatever else the machine does slows both. With one thread the
-time is CPU time: it does not count the time that other processes took the core.
+Without `--ensemble` the ensemble has random weights, which take the same time as trained ones. Of several exports of
+the fp32 model the fastest is quoted. Both run in turn, so that whatever else the machine does slows both. With one
+thread the time is CPU time: it does not count the time that other processes took the core.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 ARCHITECTURES = {  # layers, hidden size, heads, intermediate size
@@ -31,9 +32,7 @@ Feed = dict[str, np.ndarray]
 Run = Callable[[], object]
 
 
-def options(threads: int):  # noqa: ANN201
-    import onnxruntime
-
+def _options(threads: int) -> onnxruntime.SessionOptions:
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = threads
     session_options.log_severity_level = 3
@@ -42,18 +41,15 @@ def options(threads: int):  # noqa: ANN201
     return session_options
 
 
-def session(path: Path, session_options, feed: Feed) -> Run:  # noqa: ANN001
-    import onnxruntime
-
+def _session(path: Path, session_options: onnxruntime.SessionOptions, feed: Feed) -> Run:
     made = onnxruntime.InferenceSession(str(path), session_options, providers=["CPUExecutionProvider"])
     inputs = {i.name: feed[i.name] for i in made.get_inputs() if i.name in feed}
     return lambda: made.run(None, inputs)
 
 
-def export_ensemble(arguments: argparse.Namespace, directory: Path) -> Path:
-    from support import random_ensemble
-
+def _export_ensemble(arguments: argparse.Namespace, directory: Path) -> Path:
     from bebert_edge.exporters.export import export
+    from support import random_ensemble
 
     layers, hidden_size, heads, intermediate_size = ARCHITECTURES[arguments.architecture]
     ensemble = random_ensemble(
@@ -69,7 +65,7 @@ def export_ensemble(arguments: argparse.Namespace, directory: Path) -> Path:
     return export(ensemble, directory / "ensemble.onnx", verify=False).path
 
 
-def export_fp32(arguments: argparse.Namespace, directory: Path, dynamo: bool, attention: str) -> Path:
+def _export_fp32(arguments: argparse.Namespace, directory: Path, dynamo: bool, attention: str) -> Path:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -99,7 +95,7 @@ def export_fp32(arguments: argparse.Namespace, directory: Path, dynamo: bool, at
             kwargs=example,
             dynamo=True,
             verbose=False,
-            dynamic_shapes={name: dim for name in names},
+            dynamic_shapes=dict.fromkeys(names, dim),
         )
     else:
         torch.onnx.export(
@@ -108,29 +104,29 @@ def export_fp32(arguments: argparse.Namespace, directory: Path, dynamo: bool, at
             str(path),
             input_names=names,
             output_names=["logits"],
-            dynamic_axes={name: axes for name in names},
+            dynamic_axes=dict.fromkeys(names, axes),
             opset_version=17,
             dynamo=False,
         )
     return path
 
 
-def seconds(run: Run, threads: int) -> float:
+def _seconds(run: Run, threads: int) -> float:
     clock = time.process_time if threads == 1 else time.perf_counter
     start = clock()
     run()
     return clock() - start
 
 
-def fastest_fp32(arguments: argparse.Namespace, directory: Path, feed: Feed) -> tuple[str, Run]:
+def _fastest_fp32(arguments: argparse.Namespace, directory: Path, feed: Feed) -> tuple[str, Run]:
     """Exports every variant that this torch and transformers can export; the best of a few runs decides."""
     candidates: list[tuple[float, str, Run]] = []
     for dynamo, attention in VARIANTS:
         name = f"{'torch.export' if dynamo else 'TorchScript'}, {attention} attention"
         try:
-            run = session(export_fp32(arguments, directory, dynamo, attention), options(arguments.threads), feed)
-            best = min(seconds(run, arguments.threads) for _ in range(10))
-        except Exception as error:  # which variants fail differs between versions of torch and transformers
+            run = _session(_export_fp32(arguments, directory, dynamo, attention), _options(arguments.threads), feed)
+            best = min(_seconds(run, arguments.threads) for _ in range(10))
+        except Exception as error:  # noqa: BLE001 - which variants fail differs between versions
             print(f"fp32 by {name}: {type(error).__name__}, left out", file=sys.stderr)
             continue
         print(f"fp32 by {name}: best of 10 runs {best * 1e3:.2f} ms", file=sys.stderr)
@@ -141,14 +137,14 @@ def fastest_fp32(arguments: argparse.Namespace, directory: Path, feed: Feed) -> 
     return name, run
 
 
-def versions() -> str:
+def _versions() -> str:
     from importlib.metadata import version
 
     names = ("onnxruntime", "torch", "transformers")
     return f"python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names)
 
 
-def main() -> None:
+def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("architecture", choices=ARCHITECTURES)
     parser.add_argument("--ensemble", type=Path, help="an exported model of this architecture")
@@ -172,25 +168,23 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        path = arguments.ensemble or export_ensemble(arguments, directory)
-        native = options(arguments.threads)
+        path = arguments.ensemble or _export_ensemble(arguments, directory)
+        native = _options(arguments.threads)
         ops.register(native)
-        ensemble = session(path, native, feed)
+        ensemble = _session(path, native, feed)
         size = path.stat().st_size
-        variant, fp32 = fastest_fp32(arguments, directory, feed)
+        variant, fp32 = _fastest_fp32(arguments, directory, feed)
 
         for run in (ensemble, fp32):
             run()
         times = np.array(
-            [[seconds(run, arguments.threads) for run in (ensemble, fp32)] for _ in range(arguments.rounds)]
+            [[_seconds(run, arguments.threads) for run in (ensemble, fp32)] for _ in range(arguments.rounds)]
         )
 
     what = (
         str(arguments.ensemble)
         if arguments.ensemble
-        else (
-            f"{arguments.members} member(s) of {arguments.architecture}, {arguments.bits}-bit activations, random weights"
-        )
+        else (f"{arguments.members} member(s) of {arguments.architecture}, {arguments.bits}-bit, random weights")
     )
     print(f"ensemble: {what}, {size / 1e6:.1f} MB, CPU path {ops.info().live}")
     print(f"fp32:     one {arguments.architecture}, {variant}")
@@ -205,8 +199,8 @@ def main() -> None:
         )
     low, median, high = np.percentile(times[:, 1] / times[:, 0], (5, 50, 95))
     print(f"fp32 / ensemble: median {median:.2f}, 5th to 95th percentile {low:.2f} to {high:.2f}")
-    print(versions())
+    print(_versions())
 
 
 if __name__ == "__main__":
-    main()
+    _main()
