@@ -13,14 +13,14 @@ namespace {
 // The way a head is computed, and the sizes of its buffers.
 struct Shape {
   bool bit_scores, bit_contexts;
-  int64_t keys, padded_keys;           // to whole vectors of bytes
+  int64_t keys, padded_keys;           // to whole kBitKeys
   int64_t head_size, padded_channels;  // to whole pairs of vectors of int32
 
   Shape(const AttentionConfig& config, int64_t key_count)
       : bit_scores(config.input.width == 1 && config.head_size < kTableSize),
         bit_contexts(config.input.width == 1 && config.probability.width == 1 && config.probability.low == 0),
         keys(key_count),
-        padded_keys(round_up(key_count, 64)),
+        padded_keys(round_up(key_count, kBitKeys)),
         head_size(config.head_size),
         padded_channels(round_up(config.head_size, 32)) {}
 };
@@ -93,21 +93,23 @@ struct Head {
 
   void probabilities_by_bits(int64_t first, int64_t count) const {
     const CodeType input = head.config.input;
+    const int64_t step = input.high - input.low;
+    uint8_t query[kRows][kTableSize / 8] = {}, smallest[kRows];
     for (int64_t t = 0; t < count; ++t) {
-      uint8_t query[kTableSize / 8];
-      const HeadCodes codes = queries(first + t, 1);
+      const uint8_t* row = head.query.rows + (first + t) * head.query.row_bytes;
       for (int64_t d = 0; d < shape.head_size; d += 64) {
-        const uint64_t word = load_bits(codes.rows, codes.channel + d, smaller(64, shape.head_size - d));
-        memcpy(query + d / 8, &word, sizeof(word));
+        const uint64_t word = load_bits(row, head.query.channel + d, smaller(64, shape.head_size - d));
+        memcpy(query[t] + d / 8, &word, sizeof(word));
       }
-      uint8_t* row = b.probabilities + t * shape.padded_keys;
-      const uint8_t smallest = input.low < 0 ? distances<true>(query, b.keys, shape.head_size, shape.keys, row)
-                                             : distances<false>(query, b.keys, shape.head_size, shape.keys, row);
-      if (head.config.softmax) {
-        softmax_bits(*b.exponentials, smallest, shape.head_size, shape.keys, head.probability_inverse_step,
-                     head.config.probability, row);
-      } else {
-        boolean_bits(input.high - input.low, shape.head_size, shape.keys, row);
+    }
+    const auto measure = step == 2 ? distances<true> : distances<false>;
+    measure(query[0], b.keys, shape.head_size, shape.keys, shape.padded_keys, b.probabilities, smallest);
+    if (head.config.softmax) {
+      softmax_bits(*b.exponentials, smallest, shape.head_size, shape.keys, head.probability_inverse_step,
+                   head.config.probability, shape.padded_keys, b.probabilities);
+    } else {
+      for (int64_t t = 0; t < count; ++t) {
+        boolean_bits(step, shape.head_size, shape.keys, b.probabilities + t * shape.padded_keys);
       }
     }
   }
@@ -122,26 +124,22 @@ struct Head {
       multiply_bytes(b.query, stride, stride, b.keys + j * stride, 64, 16 * stride, b.key_term + j, b.scores + j,
                      shape.padded_keys);
     }
+    if (head.config.softmax) {
+      softmax_bytes(b.scores, shape.keys, head.score_scale, head.probability_inverse_step, head.config.probability,
+                    shape.padded_keys, b.probabilities);
+      return;
+    }
+    const int32_t offset = signed_offset(input);
     for (int64_t t = 0; t < count; ++t) {
-      int32_t* scores = b.scores + t * shape.padded_keys;
-      uint8_t* row = b.probabilities + t * shape.padded_keys;
-      if (head.config.softmax) {
-        softmax_bytes(scores, shape.keys, head.score_scale, head.probability_inverse_step, head.config.probability,
-                      row);
-      } else {
-        const int32_t offset = signed_offset(input);
-        const int32_t levels = sum_bytes(b.query + t * stride, stride);
-        const int32_t constant = offset * (levels + static_cast<int32_t>(shape.head_size) * input.low);
-        boolean_bytes(scores, shape.keys, constant, row);
-      }
+      const int32_t levels = sum_bytes(b.query + t * stride, stride);
+      const int32_t constant = offset * (levels + static_cast<int32_t>(shape.head_size) * input.low);
+      boolean_bytes(b.scores + t * shape.padded_keys, shape.keys, constant, b.probabilities + t * shape.padded_keys);
     }
   }
 
-  void contexts_by_bits(int64_t count) const {
-    for (int64_t t = 0; t < count; ++t) {
-      context_bits(b.probabilities + t * shape.padded_keys, reinterpret_cast<const uint64_t*>(b.values),
-                   shape.head_size, shape.keys, head.config.input, b.contexts + t * shape.padded_channels);
-    }
+  void contexts_by_bits() const {
+    context_bits(b.probabilities, shape.padded_keys, reinterpret_cast<const uint64_t*>(b.values), shape.head_size,
+                 shape.keys, head.config.input, reinterpret_cast<uint64_t*>(b.rows), b.contexts, shape.padded_channels);
   }
 
   // ctx = sum of level * signed + low * (sum of signed) + offset * (sum of level + keys * low).
@@ -175,6 +173,10 @@ struct Head {
         _mm512_mask_cvtepi32_storeu_epi8(row + channel, lanes, range.levels(z));
         continue;
       }
+      if (channel % 8 == 0 && lanes == 0xffff) {  // two whole bytes of this head
+        store_mask(row + channel / 8, range.bits(lanes, z));
+        continue;
+      }
       uint32_t bits = static_cast<uint32_t>(range.bits(lanes, z)) << (channel % 8);
       for (uint8_t* byte = row + channel / 8; bits; ++byte, bits >>= 8) *byte = static_cast<uint8_t>(*byte | bits);
     }
@@ -196,7 +198,7 @@ struct Head {
         }
       }
       if (shape.bit_contexts) {
-        contexts_by_bits(count);
+        contexts_by_bits();
       } else {
         contexts_by_bytes(count);
       }

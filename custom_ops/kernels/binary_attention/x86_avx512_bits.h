@@ -15,17 +15,30 @@ namespace {
 // Two vectors of bytes, the table of vpermi2b.
 constexpr int64_t kTableSize = 128;
 
+// Keys that are counted together.
+constexpr int64_t kBitKeys = 128;
+
 inline int64_t planes(int64_t head_size) { return (head_size + 7) / 8; }
 
 // [keys / 64, planes, 64]; keys after the last are zero.
 inline void store_byte_planes(const HeadCodes& codes, int64_t head_size, int64_t padded_keys, uint8_t* out) {
   const int64_t plane_count = planes(head_size);
-  for (int64_t j = 0; j < padded_keys; ++j) {
-    uint8_t* to = out + j / 64 * plane_count * 64 + j % 64;
+  // Byte 8 p + i is byte p of word i.
+  const __m512i first = _mm512_set1_epi64(0x3830282018100800), one = _mm512_set1_epi8(1);
+  const __m512i gather = _mm512_add_epi8(first, _mm512_mullo_epi64(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7), one));
+  for (int64_t j = 0; j < padded_keys; j += 64, out += plane_count * 64) {
     for (int64_t d = 0; d < head_size; d += 64) {
-      const int64_t count = smaller(64, head_size - d);
-      uint64_t word = j < codes.count ? load_bits(codes.rows + j * codes.row_bytes, codes.channel + d, count) : 0;
-      for (int64_t p = d / 8; p < (d + count + 7) / 8; ++p, word >>= 8) to[p * 64] = static_cast<uint8_t>(word);
+      const int64_t channels = smaller(64, head_size - d);
+      for (int64_t i = 0; i < 64; i += 8) {
+        alignas(64) uint64_t words[8] = {};
+        const uint8_t* row = codes.rows + (j + i) * codes.row_bytes;
+        for (int64_t r = 0; r < smaller(8, codes.count - j - i); ++r, row += codes.row_bytes) {
+          words[r] = load_bits(row, codes.channel + d, channels);
+        }
+        alignas(64) uint64_t bytes[8];
+        _mm512_store_si512(bytes, _mm512_permutexvar_epi8(gather, _mm512_load_si512(words)));
+        for (int64_t p = 0; p < planes(channels); ++p) memcpy(out + (d / 8 + p) * 64 + i, &bytes[p], sizeof(bytes[p]));
+      }
     }
   }
 }
@@ -43,31 +56,48 @@ inline void store_bit_planes(const HeadCodes& codes, int64_t head_size, int64_t 
   }
 }
 
-// Distances of one query from all keys, as bytes: channels that differ (sign), or head_size minus channels that are one
-// in both (bool). dot = head_size - step * distance, with step 2 or 1. Keys after the last have distance 255. Returns
-// the smallest distance.
-template <bool kSign>
-inline uint8_t distances(const uint8_t* query, const uint8_t* key_planes, int64_t head_size, int64_t keys,
-                         uint8_t* out) {
-  const int64_t plane_count = planes(head_size);
-  const __m512i most = _mm512_set1_epi8(static_cast<char>(head_size));
-  __m512i smallest = _mm512_set1_epi8(-1);
-  for (int64_t j = 0; j < keys; j += 64) {
-    __m512i sum = _mm512_setzero_si512();
-    for (int64_t p = 0; p < plane_count; ++p, key_planes += 64) {
-      const __m512i key = _mm512_load_si512(key_planes);
-      const __m512i byte = _mm512_set1_epi8(static_cast<char>(query[p]));
-      sum = _mm512_add_epi8(sum, _mm512_popcnt_epi8(kSign ? _mm512_xor_si512(byte, key) : _mm512_and_si512(byte, key)));
-    }
-    if (!kSign) sum = _mm512_sub_epi8(most, sum);
-    sum = _mm512_mask_mov_epi8(_mm512_set1_epi8(-1), first_bytes(keys - j), sum);
-    _mm512_store_si512(out + j, sum);
-    smallest = _mm512_min_epu8(smallest, sum);
-  }
-  const __m256i half = _mm256_min_epu8(_mm512_castsi512_si256(smallest), _mm512_extracti64x4_epi64(smallest, 1));
+inline uint8_t smallest_byte(__m512i bytes) {
+  const __m256i half = _mm256_min_epu8(_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64(bytes, 1));
   const __m128i quarter = _mm_min_epu8(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
   const __m128i words = _mm_minpos_epu16(_mm_min_epu8(quarter, _mm_srli_epi16(quarter, 8)));
   return static_cast<uint8_t>(_mm_cvtsi128_si32(words));
+}
+
+// Distances of kRows queries from all keys, as bytes: channels that differ (sign), or head_size minus channels that are
+// one in both (bool). dot = head_size - step * distance, with step 2 or 1. Keys after the last have distance 255.
+// queries: [kRows, 16]; out: [kRows, stride]; planes and out are padded to kBitKeys keys.
+template <bool kSign>
+inline void distances(const uint8_t* queries, const uint8_t* key_planes, int64_t head_size, int64_t keys,
+                      int64_t stride, uint8_t* out, uint8_t* smallest) {
+  const int64_t plane_count = planes(head_size);
+  const __m512i most = _mm512_set1_epi8(static_cast<char>(head_size)), all = _mm512_set1_epi8(-1);
+  __m512i least[kRows] = {all, all, all, all};
+  for (int64_t j = 0; j < keys; j += kBitKeys, key_planes += kBitKeys * plane_count) {
+    __m512i sums[kRows][2];
+    for (int t = 0; t < kRows; ++t) sums[t][0] = sums[t][1] = _mm512_setzero_si512();
+    for (int64_t p = 0; p < plane_count; ++p) {
+      const __m512i key[2] = {_mm512_load_si512(key_planes + p * 64),
+                              _mm512_load_si512(key_planes + (plane_count + p) * 64)};
+      for (int t = 0; t < kRows; ++t) {
+        const __m512i byte = _mm512_set1_epi8(static_cast<char>(queries[t * 16 + p]));
+        for (int b = 0; b < 2; ++b) {
+          const __m512i bits = kSign ? _mm512_xor_si512(byte, key[b]) : _mm512_and_si512(byte, key[b]);
+          sums[t][b] = _mm512_add_epi8(sums[t][b], _mm512_popcnt_epi8(bits));
+        }
+      }
+    }
+    for (int b = 0; b < 2; ++b) {
+      const int64_t left = keys - j - 64 * b;
+      const __mmask64 lanes = first_bytes(left > 0 ? left : 0);
+      for (int t = 0; t < kRows; ++t) {
+        const __m512i distance = kSign ? sums[t][b] : _mm512_sub_epi8(most, sums[t][b]);
+        const __m512i known = _mm512_mask_mov_epi8(all, lanes, distance);
+        _mm512_store_si512(out + t * stride + j + 64 * b, known);
+        least[t] = _mm512_min_epu8(least[t], known);
+      }
+    }
+  }
+  for (int t = 0; t < kRows; ++t) smallest[t] = smallest_byte(least[t]);
 }
 
 inline __m512i look_up(__mmask64 lanes, __m512i index, const uint8_t* table) {
@@ -93,37 +123,48 @@ struct alignas(64) ExponentialTable {
   }
 };
 
-// Distances of one query, in place, to probabilities as level bytes; zero for keys after the last. keys > 0.
-inline void softmax_bits(const ExponentialTable& exponentials, uint8_t smallest, int64_t head_size, int64_t keys,
-                         float probability_inverse_step, CodeType code, uint8_t* row) {
-  const __m512i least = _mm512_set1_epi8(static_cast<char>(smallest));
-  __m512i low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
-  for (int64_t j = 0; j < keys; j += 64) {
-    const __m512i index = _mm512_sub_epi8(_mm512_load_si512(row + j), least);
-    const __mmask64 lanes = first_bytes(keys - j);
-    const __m512i zero = _mm512_setzero_si512();
-    low = _mm512_add_epi64(low, _mm512_sad_epu8(look_up(lanes, index, exponentials.low), zero));
-    high = _mm512_add_epi64(high, _mm512_sad_epu8(look_up(lanes, index, exponentials.high), zero));
+// Distances of kRows queries, in place, to probabilities as level bytes; zero for keys after the last. keys > 0. Each
+// step is done for all queries, so that one need not wait for the other.
+inline void softmax_bits(const ExponentialTable& exponentials, const uint8_t* smallest, int64_t head_size, int64_t keys,
+                         float probability_inverse_step, CodeType code, int64_t stride, uint8_t* rows) {
+  const __m512i zero = _mm512_setzero_si512();
+  __m512i least[kRows];
+  float r[kRows];
+  for (int t = 0; t < kRows; ++t) {
+    least[t] = _mm512_set1_epi8(static_cast<char>(smallest[t]));
+    __m512i low = zero, high = zero;
+    for (int64_t j = 0; j < keys; j += 64) {
+      const __m512i index = _mm512_sub_epi8(_mm512_load_si512(rows + t * stride + j), least[t]);
+      const __mmask64 lanes = first_bytes(keys - j);
+      low = _mm512_add_epi64(low, _mm512_sad_epu8(look_up(lanes, index, exponentials.low), zero));
+      high = _mm512_add_epi64(high, _mm512_sad_epu8(look_up(lanes, index, exponentials.high), zero));
+    }
+    const int64_t sum = _mm512_reduce_add_epi64(_mm512_add_epi64(low, _mm512_slli_epi64(high, 8)));
+    r[t] = probability_inverse_step / static_cast<float>(sum);
   }
-  const int64_t sum = _mm512_reduce_add_epi64(_mm512_add_epi64(low, _mm512_slli_epi64(high, 8)));
-  const __m512 r = _mm512_set1_ps(probability_inverse_step / static_cast<float>(sum));
 
-  alignas(64) uint8_t probabilities[kTableSize];
+  alignas(64) uint8_t probabilities[kRows][kTableSize];
   const CodeRange range(code);
-  const __m512i one = _mm512_set1_epi32(code.high - code.low);
-  for (int64_t i = 0; i <= head_size; i += 16) {
-    const __m512 z = _mm512_mul_ps(_mm512_load_ps(exponentials.values + i), r);
-    const __m512i levels = code.width == 8 ? range.levels(z) : _mm512_maskz_mov_epi32(range.bits(0xffff, z), one);
-    _mm_store_si128(reinterpret_cast<__m128i*>(probabilities + i), _mm512_cvtepi32_epi8(levels));
+  const __m128i one = _mm_set1_epi8(static_cast<char>(code.high - code.low));
+  for (int t = 0; t < kRows; ++t) {
+    for (int64_t i = 0; i <= head_size; i += 16) {
+      const __m512 z = _mm512_mul_ps(_mm512_load_ps(exponentials.values + i), _mm512_set1_ps(r[t]));
+      const __m128i levels =
+          code.width == 8 ? _mm512_cvtepi32_epi8(range.levels(z)) : _mm_maskz_mov_epi8(range.bits(0xffff, z), one);
+      _mm_store_si128(reinterpret_cast<__m128i*>(probabilities[t] + i), levels);
+    }
   }
-  for (int64_t j = 0; j < keys; j += 64) {
-    const __m512i index = _mm512_sub_epi8(_mm512_load_si512(row + j), least);
-    _mm512_store_si512(row + j, look_up(first_bytes(keys - j), index, probabilities));
+  for (int t = 0; t < kRows; ++t) {
+    for (int64_t j = 0; j < keys; j += 64) {
+      uint8_t* row = rows + t * stride + j;
+      const __m512i index = _mm512_sub_epi8(_mm512_load_si512(row), least[t]);
+      _mm512_store_si512(row, look_up(first_bytes(keys - j), index, probabilities[t]));
+    }
   }
 }
 
 // The same without softmax: 1 where the score is positive.
-inline void boolean_bits(int32_t step, int64_t head_size, int64_t keys, uint8_t* row) {
+inline void boolean_bits(int64_t step, int64_t head_size, int64_t keys, uint8_t* row) {
   // dot > 0: distance < head_size / step.
   const __m512i most = _mm512_set1_epi8(static_cast<char>((head_size + step - 1) / step - 1));
   for (int64_t j = 0; j < keys; j += 64) {
@@ -133,25 +174,39 @@ inline void boolean_bits(int32_t step, int64_t head_size, int64_t keys, uint8_t*
   }
 }
 
-// ctx[d] of one query for bool probabilities: low * pop(p) + (high - low) * pop(p & v).
-inline void context_bits(const uint8_t* row, const uint64_t* value_planes, int64_t head_size, int64_t keys,
-                         CodeType value, int32_t* context) {
-  const int64_t channels = planes(head_size) * 8;
-  const __m512i step = _mm512_set1_epi64(value.high - value.low);
-  for (int64_t d = 0; d < channels; d += 8) {
-    __m512i sum = _mm512_setzero_si512();
+// ctx[d] of kRows queries for bool probabilities: low * pop(p) + (high - low) * pop(p & v). high - low is 1 or 2.
+// rows: [kRows, stride]; bits: scratch of as many words as there are in a row, for each row; context: [kRows,
+// out_stride].
+inline void context_bits(const uint8_t* rows, int64_t stride, const uint64_t* value_planes, int64_t head_size,
+                         int64_t keys, CodeType value, uint64_t* bits, int32_t* context, int64_t out_stride) {
+  const int64_t words = (keys + 63) / 64;
+  __m256i offset[kRows];
+  for (int t = 0; t < kRows; ++t) {
     int64_t ones = 0;
-    for (int64_t j = 0; j < keys; j += 64) {
-      const __m512i bytes = _mm512_load_si512(row + j);
-      const uint64_t bits = _mm512_test_epi8_mask(bytes, bytes);
-      ones += _mm_popcnt_u64(bits);
-      const __m512i plane = _mm512_load_si512(value_planes + j / 64 * channels + d);
-      sum = _mm512_add_epi64(
-          sum, _mm512_popcnt_epi64(_mm512_and_si512(_mm512_set1_epi64(static_cast<int64_t>(bits)), plane)));
+    for (int64_t w = 0; w < words; ++w) {
+      const __m512i bytes = _mm512_load_si512(rows + t * stride + 64 * w);
+      bits[w * kRows + t] = _mm512_test_epi8_mask(bytes, bytes);
+      ones += _mm_popcnt_u64(bits[w * kRows + t]);
     }
-    const __m512i offset = _mm512_set1_epi64(ones * value.low);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(context + d),
-                       _mm512_cvtepi64_epi32(_mm512_add_epi64(_mm512_mullo_epi64(sum, step), offset)));
+    offset[t] = _mm256_set1_epi32(static_cast<int32_t>(ones) * value.low);
+  }
+  const int64_t channels = planes(head_size) * 8;
+  for (int64_t d = 0; d < channels; d += 8) {
+    __m512i sums[kRows];
+    for (int t = 0; t < kRows; ++t) sums[t] = _mm512_setzero_si512();
+    for (int64_t w = 0; w < words; ++w) {
+      const __m512i plane = _mm512_load_si512(value_planes + w * channels + d);
+      for (int t = 0; t < kRows; ++t) {
+        const __m512i word = _mm512_set1_epi64(static_cast<int64_t>(bits[w * kRows + t]));
+        sums[t] = _mm512_add_epi64(sums[t], _mm512_popcnt_epi64(_mm512_and_si512(word, plane)));
+      }
+    }
+    for (int t = 0; t < kRows; ++t) {
+      const __m256i count = _mm512_cvtepi64_epi32(sums[t]);
+      const __m256i product = value.low < 0 ? _mm256_add_epi32(count, count) : count;
+      _mm256_store_si256(reinterpret_cast<__m256i*>(context + t * out_stride + d),
+                         _mm256_add_epi32(product, offset[t]));
+    }
   }
 }
 

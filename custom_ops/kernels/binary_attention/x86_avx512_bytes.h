@@ -9,8 +9,6 @@
 namespace bebert {
 namespace {
 
-constexpr int64_t kMaximumLength = 32768;
-
 inline int32_t load_int32(const uint8_t* bytes) {
   int32_t value;
   memcpy(&value, bytes, sizeof(value));
@@ -100,33 +98,45 @@ inline int32_t sum_bytes(const uint8_t* bytes, int64_t count) {
   return static_cast<int32_t>(_mm512_reduce_add_epi64(sum));
 }
 
-// Scores of one query, overwritten by their exponentials, to probabilities as level bytes; zero for keys after the
-// last. keys > 0. The sum of at most kMaximumLength exponentials of 2^15 is below 2^31.
+// Scores of kRows queries, overwritten by their exponentials, to probabilities as level bytes; zero for keys after the
+// last. keys > 0. The sum of at most kMaximumLength exponentials of 2^15 is below 2^31. Each step is done for all
+// queries, so that one need not wait for the other.
 inline void softmax_bytes(int32_t* scores, int64_t keys, float score_scale, float probability_inverse_step,
-                          CodeType code, uint8_t* row) {
-  __m512i largest = _mm512_set1_epi32(INT32_MIN);
-  for (int64_t j = 0; j < keys; j += 16) {
-    largest = _mm512_mask_max_epi32(largest, first_lanes(keys - j), largest, _mm512_load_si512(scores + j));
+                          CodeType code, int64_t stride, uint8_t* rows) {
+  __m512i largest[kRows];
+  for (int t = 0; t < kRows; ++t) {
+    largest[t] = _mm512_set1_epi32(INT32_MIN);
+    for (int64_t j = 0; j < keys; j += 16) {
+      const __m512i score = _mm512_load_si512(scores + t * stride + j);
+      largest[t] = _mm512_mask_max_epi32(largest[t], first_lanes(keys - j), largest[t], score);
+    }
+    largest[t] = _mm512_set1_epi32(_mm512_reduce_max_epi32(largest[t]));
   }
-  largest = _mm512_set1_epi32(_mm512_reduce_max_epi32(largest));
 
   const __m512 scale = _mm512_set1_ps(score_scale);
-  __m512i sum = _mm512_setzero_si512();
-  for (int64_t j = 0; j < keys; j += 16) {
-    const __m512 difference = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(scores + j), largest));
-    const __m512i e = _mm512_maskz_mov_epi32(first_lanes(keys - j), fixed_exp(_mm512_mul_ps(difference, scale)));
-    _mm512_store_si512(scores + j, e);
-    sum = _mm512_add_epi32(sum, e);
+  __m512 r[kRows];
+  for (int t = 0; t < kRows; ++t) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int64_t j = 0; j < keys; j += 16) {
+      int32_t* score = scores + t * stride + j;
+      const __m512 difference = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(score), largest[t]));
+      const __m512i e = _mm512_maskz_mov_epi32(first_lanes(keys - j), fixed_exp(_mm512_mul_ps(difference, scale)));
+      _mm512_store_si512(score, e);
+      sum = _mm512_add_epi32(sum, e);
+    }
+    r[t] = _mm512_set1_ps(probability_inverse_step / static_cast<float>(_mm512_reduce_add_epi32(sum)));
   }
 
-  const __m512 r = _mm512_set1_ps(probability_inverse_step / static_cast<float>(_mm512_reduce_add_epi32(sum)));
   const CodeRange range(code);
-  const __m512i one = _mm512_set1_epi32(code.high - code.low);
-  for (int64_t j = 0; j < keys; j += 16) {
-    const __mmask16 lanes = first_lanes(keys - j);
-    const __m512 z = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(scores + j)), r);
-    const __m512i levels = code.width == 8 ? range.levels(z) : _mm512_maskz_mov_epi32(range.bits(lanes, z), one);
-    _mm_store_si128(reinterpret_cast<__m128i*>(row + j), _mm512_maskz_cvtepi32_epi8(lanes, levels));
+  const __m128i one = _mm_set1_epi8(static_cast<char>(code.high - code.low));
+  for (int t = 0; t < kRows; ++t) {
+    for (int64_t j = 0; j < keys; j += 16) {
+      const __mmask16 lanes = first_lanes(keys - j);
+      const __m512 z = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(scores + t * stride + j)), r[t]);
+      const __m128i levels = code.width == 8 ? _mm512_maskz_cvtepi32_epi8(lanes, range.levels(z))
+                                             : _mm_maskz_mov_epi8(range.bits(lanes, z), one);
+      _mm_store_si128(reinterpret_cast<__m128i*>(rows + t * stride + j), levels);
+    }
   }
 }
 

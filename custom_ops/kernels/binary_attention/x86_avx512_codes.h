@@ -9,6 +9,9 @@
 namespace bebert {
 namespace {
 
+// Channels of a head and keys of a sequence; more are left to the scalar path.
+constexpr int64_t kMaximumLength = 32768;
+
 // Queries that are worked on together.
 constexpr int64_t kRows = 4;
 
