@@ -51,6 +51,7 @@ def save_member(
         if not bool(tensor.isfinite().all()):
             raise TrainingError(f"training diverged: {name} is not finite; train again with a lower --learning-rate")
     config: dict[str, Any] = model.config.to_dict()
+    config.pop("_name_or_path", None)
     config |= {
         "architectures": ["BertForSequenceClassification"],
         "id2label": {str(i): name for i, name in enumerate(labels)},

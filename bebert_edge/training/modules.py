@@ -63,6 +63,11 @@ class BinaryLinear(nn.Linear):
         self.source = (quantizer,)  # in a tuple: not a submodule
         self._packed = None
 
+    def train(self, mode: bool = True) -> BinaryLinear:
+        """Switches mode, and forgets the bits: fused optimizers change weights without changing their version."""
+        self._packed = None
+        return super().train(mode)
+
     def _signs_and_scale(self) -> tuple[Tensor, Tensor]:
         version = self.weight._version
         if self._packed is None or self._packed[0] != version:

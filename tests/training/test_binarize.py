@@ -82,6 +82,20 @@ def test_evaluation_follows_weights_that_change():
     assert not torch.allclose(before - dense.bias, dense(x) - dense.bias)
 
 
+def test_evaluation_follows_a_fused_optimizer():
+    model = binary_model(4)
+    inputs = tokenizer()(SENTENCES, padding=True, return_tensors="pt")
+    optimizer = torch.optim.AdamW([model.bert.pooler.dense.weight], lr=1.0, fused=True)
+    before = model(**inputs).logits.detach()
+    model.train()(**inputs).logits.sum().backward()
+    optimizer.step()
+    after = model.eval()(**inputs).logits
+    fresh = binary_model(4)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(after, fresh(**inputs).logits)
+    assert not torch.equal(after, before)
+
+
 def test_fixed_exp_equals_the_reference():
     t = -torch.cat([torch.zeros(1), torch.rand(10_000, generator=torch.Generator().manual_seed(0)) * 20])
     np.testing.assert_array_equal(fixed_exp(t).numpy(), reference_fixed_exp(t.numpy()))
