@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# Needs Python 3.11 or newer with venv, a C++ compiler and make. The rest comes into .venv, pinned by constraints.txt.
+# Needs Python 3.10 or newer with venv, a C++ compiler and make. The rest comes into .venv, pinned by constraints.txt.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+AT_LEAST_310 := -c 'import sys; sys.exit(sys.version_info < (3, 10))'
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.10 python; do \
+	$$p $(AT_LEAST_310) 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
@@ -77,9 +79,8 @@ $(VENV)/.export: $(BIN)/python $(SOURCES)
 	@touch $@
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "No Python found. On Debian or Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Found Python " + sys.version.split()[0] + \
-		", need 3.11 or newer for the pinned packages. Choose another: make PYTHON=python3.12 ...")'
+	@$(or $(PYTHON),false) $(AT_LEAST_310) || { echo "$(if $(PYTHON),$(PYTHON) is not,Found no) Python 3.10 or newer." \
+		"On Debian or Ubuntu: apt install python3 python3-venv. To choose: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) has no venv module. On Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
