@@ -56,7 +56,7 @@ def test_names_for_classes(tmp_path):
     path.write_text(TSV)
     assert read_examples(path).renamed(["negative", "positive"]).label_names == ["negative", "positive"]
     for names in (["one"], ["same", "same"]):
-        with pytest.raises(TrainingError, match="expected one for each"):
+        with pytest.raises(TrainingError, match="expected one each for the classes 0, 1"):
             read_examples(path).renamed(names)
 
 
