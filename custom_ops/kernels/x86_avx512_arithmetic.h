@@ -22,6 +22,24 @@ inline void store_mask(uint8_t* bytes, __mmask16 mask) {
   memcpy(bytes, &bits, sizeof(bits));
 }
 
+// Masked stores are slow on Zen 4, and rarely needed.
+inline void store_floats(float* y, __mmask16 lanes, __m512 v) {
+  if (lanes == 0xffff) {
+    _mm512_storeu_ps(y, v);
+  } else {
+    _mm512_mask_storeu_ps(y, lanes, v);
+  }
+}
+
+inline void store_bytes(uint8_t* bytes, __mmask16 lanes, __m512i v) {
+  const __m128i narrow = _mm512_cvtepi32_epi8(v);
+  if (lanes == 0xffff) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), narrow);
+  } else {
+    _mm_mask_storeu_epi8(bytes, lanes, narrow);
+  }
+}
+
 // A product rounded, then a sum rounded.
 inline __m512 multiply_add(__m512 a, __m512 b, float c) {
   return _mm512_add_ps(_mm512_mul_ps(a, b), _mm512_set1_ps(c));
@@ -91,7 +109,7 @@ inline void quantize_lanes(__m512 y, const Quantizer& quantizer, const CodeRange
   if (quantizer.code.width == 1) {
     store_mask(codes + channel / 8, range.bits(lanes, z));
   } else {
-    _mm512_mask_cvtepi32_storeu_epi8(codes + channel, lanes, range.levels(z));
+    store_bytes(codes + channel, lanes, range.levels(z));
   }
 }
 

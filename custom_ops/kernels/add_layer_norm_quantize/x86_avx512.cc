@@ -18,7 +18,7 @@ Statistics add_and_measure(const float* x, const float* residual, int64_t channe
   for (int64_t c = 0; c < channels; c += 16) {
     const __mmask16 lanes = first_lanes(channels - c);
     const __m512 v = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, x + c), _mm512_maskz_loadu_ps(lanes, residual + c));
-    _mm512_mask_storeu_ps(y + c, lanes, v);
+    store_floats(y + c, lanes, v);
     const __m512d halves[2] = {_mm512_cvtps_pd(_mm512_castps512_ps256(v)),
                                _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))};
     for (int i = 0; i < 2; ++i) {
@@ -52,7 +52,7 @@ void add_layer_norm_quantize_x86_avx512(const AddLayerNormQuantizeRows& rows) {
       const __m512 beta = _mm512_maskz_loadu_ps(lanes, rows.beta + c);
       const __m512 centred = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, y + c), mean);
       const __m512 v = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(centred, rstd), gamma), beta);
-      _mm512_mask_storeu_ps(y + c, lanes, v);
+      store_floats(y + c, lanes, v);
       quantize_lanes(v, rows.quantizer, range, c, lanes, codes);
     }
     clear_padding(rows.quantizer.code, channels, codes);

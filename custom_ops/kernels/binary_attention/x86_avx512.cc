@@ -170,7 +170,7 @@ struct Head {
       const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step);
       const int64_t channel = head.codes_channel + d;
       if (head.config.output.width == 8) {
-        _mm512_mask_cvtepi32_storeu_epi8(row + channel, lanes, range.levels(z));
+        store_bytes(row + channel, lanes, range.levels(z));
         continue;
       }
       if (channel % 8 == 0 && lanes == 0xffff) {  // two whole bytes of this head

@@ -13,7 +13,7 @@ void packed_binary_embedding_x86_avx512(const PackedBinaryEmbeddingRows& rows) {
     for (int64_t c = 0; c < rows.channels; c += 16) {
       uint16_t ones;
       memcpy(&ones, bits + c / 8, sizeof(ones));
-      _mm512_mask_storeu_ps(y + c, first_lanes(rows.channels - c), _mm512_mask_mov_ps(minus, ones, plus));
+      store_floats(y + c, first_lanes(rows.channels - c), _mm512_mask_mov_ps(minus, ones, plus));
     }
   }
 }

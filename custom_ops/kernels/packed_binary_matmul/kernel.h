@@ -10,6 +10,9 @@ namespace bebert {
 // Output channels are split between tasks in blocks of this many: whole words of a bit-packed row.
 constexpr int64_t kChannelBlock = 64;
 
+// The most tokens of a task.
+constexpr int64_t kTokenBlock = 32;
+
 // Some tokens and output channels of one member. Pointers are at the first token, and at channel 0 of the member.
 struct PackedBinaryMatMulTask {
   const uint8_t* codes;    // [tokens, code_row_bytes(input, k)]

@@ -10,8 +10,7 @@ namespace bebert {
 namespace {
 
 // Tables of one block of tokens should stay in a second-level cache beside the weights.
-constexpr int64_t kTableBudget = 256 << 10;
-constexpr int64_t kMaximumBlock = 32;
+constexpr int64_t kTableBudget = 448 << 10;
 // A multiple of every token tile of the CPU paths.
 constexpr int64_t kTokenTile = 8;
 
@@ -45,8 +44,8 @@ struct Job {
   Job(const PackedBinaryMatMulPlan& plan_, const PackedBinaryMatMulArgs& args_, const Host& host_)
       : plan(plan_), args(args_), host(host_), kernel(choose(plan_.isa)), shared_tables(nullptr), out_of_memory(false) {
     table_bytes = static_cast<int64_t>(kernel.table_bytes(plan.k, plan.input));
-    const int64_t fit = table_bytes ? kTableBudget / table_bytes / kTokenTile * kTokenTile : kMaximumBlock;
-    block = at_least(at_most(fit, kMaximumBlock), kTokenTile);
+    const int64_t fit = table_bytes ? kTableBudget / table_bytes / kTokenTile * kTokenTile : kTokenBlock;
+    block = at_least(at_most(fit, kTokenBlock), kTokenTile);
     blocks = divide_up(args.tokens, block);
 
     const int64_t token_tasks = blocks * plan.members;

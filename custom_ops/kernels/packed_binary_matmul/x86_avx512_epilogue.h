@@ -16,29 +16,27 @@ inline __m512 activate(__m512 y) {
   return y;
 }
 
-// Writes 16 channels from `channel` on, of `tokens` rows; `sums` is at the first of them.
-void store_floats(const PackedBinaryMatMulTask& task, int64_t token, int64_t tokens, int64_t channel,
-                  const int32_t* sums) {
+// Writes 16 channels of all tokens; `channel` and `sums` are at the first of them.
+void store_sums(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
   const int64_t left = task.n - channel;
   if (left <= 0) return;
   const __mmask16 mask = first_lanes(left);
   const __m512 scale = _mm512_maskz_loadu_ps(mask, task.scale + channel);
   const __m512 bias = _mm512_maskz_loadu_ps(mask, task.bias + channel);
-  float* y = task.y + token * task.n + channel;
-  for (int64_t t = 0; t < tokens; ++t, sums += kTileChannels, y += task.n) {
+  float* y = task.y + channel;
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, y += task.n) {
     const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
-    _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(_mm512_mul_ps(sum, scale), bias));
+    store_floats(y, mask, _mm512_add_ps(_mm512_mul_ps(sum, scale), bias));
   }
 }
 
 template <Activation kActivation, bool kBits>
-void store_codes(const PackedBinaryMatMulTask& task, int64_t token, int64_t tokens, int64_t channel,
-                 const int32_t* sums) {
+void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
   const int64_t row_bytes = code_row_bytes(task.output, task.n);
   const int64_t left = task.n - channel;
-  uint8_t* codes = task.codes_out + token * row_bytes + (kBits ? channel / 8 : channel);
+  uint8_t* codes = task.codes_out + (kBits ? channel / 8 : channel);
   if (left <= 0) {  // bits after the last channel are padding
-    for (int64_t t = 0; kBits && t < tokens; ++t) store_mask(codes + t * row_bytes, 0);
+    for (int64_t t = 0; kBits && t < task.tokens; ++t) store_mask(codes + t * row_bytes, 0);
     return;
   }
   const __mmask16 mask = first_lanes(left);
@@ -47,23 +45,22 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t token, int64_t toke
   const __m512 shift = _mm512_maskz_loadu_ps(mask, task.shift + channel);
   const __m512 inverse_step = _mm512_maskz_loadu_ps(mask, task.inverse_step + channel);
   const CodeRange range(task.output);
-  for (int64_t t = 0; t < tokens; ++t, sums += kTileChannels, codes += row_bytes) {
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
     const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
     const __m512 y = activate<kActivation>(_mm512_add_ps(_mm512_mul_ps(sum, scale), bias));
     const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step);
     if (kBits) {
       store_mask(codes, range.bits(mask, z));
     } else {
-      _mm512_mask_cvtepi32_storeu_epi8(codes, mask, range.levels(z));
+      store_bytes(codes, mask, range.levels(z));
     }
   }
 }
 
-using Epilogue = void (*)(const PackedBinaryMatMulTask&, int64_t token, int64_t tokens, int64_t channel,
-                          const int32_t* sums);
+using Epilogue = void (*)(const PackedBinaryMatMulTask&, int64_t channel, const int32_t* sums);
 
 inline Epilogue choose_epilogue(const PackedBinaryMatMulTask& task) {
-  if (task.y) return store_floats;
+  if (task.y) return store_sums;
   const bool bits = task.output.width == 1;
   switch (task.activation) {
     case Activation::relu:
