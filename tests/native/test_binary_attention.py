@@ -126,6 +126,45 @@ def test_boolean_attention_equals_reference(code: CodeType) -> None:
             )
 
 
+def test_fixed_exp_is_equal_to_the_unit() -> None:
+    """Two keys with scores 1 and 0, and a head for each `t`: the probability of the second is a threshold on its e.
+
+    Its bit is 1 where `e / (32768 + e) * inverse_step > 0.5`: two inverse steps, a quarter of a unit of `e` below and
+    above, show any other `e`.
+    """
+    t = np.linspace(1e-3, 10.5, 8001, dtype=np.float32)
+    e = reference.fixed_exp(-t).astype(np.float64)
+    assert np.abs(e - 32768 * np.exp(-t.astype(np.float64))).max() < 0.51
+    half = 0.5 * (32768 + e) / e
+    heads = 2 * t.size
+    inputs = {
+        "query": np.ones((1, 1, heads), np.uint8),
+        "key": np.stack([np.ones(heads), np.zeros(heads)]).astype(np.uint8)[None],
+        "value": np.stack([np.zeros(heads), np.ones(heads)]).astype(np.uint8)[None],
+        "query_offsets": np.array([0, 1]),
+        "key_offsets": np.array([0, 2]),
+        "score_scale": np.concatenate([t, t])[None],
+        "probability_inverse_step": np.concatenate([half * (1 - 0.25 / e), half * (1 + 0.25 / e)])[None].astype(
+            np.float32
+        ),
+        "context_scale": np.ones((1, heads), np.float32),
+        "shift": np.zeros((1, heads), np.float32),
+        "inverse_step": np.ones((1, heads), np.float32),
+    }
+    uint2 = CODE_TYPES["uint2"].triple
+    attributes = {
+        "heads": heads,
+        "head_size": 1,
+        "channels": (0, 0, 0),
+        "softmax": 1,
+        "input_code": uint2,
+        "probability_code": BOOL.triple,
+        "output_code": uint2,
+    }
+    (codes,) = run_op("BinaryAttention", inputs, attributes)
+    np.testing.assert_array_equal(codes[0, 0], np.repeat([0, 1], t.size))
+
+
 def test_long_sequences() -> None:
     """At the limit of 514 keys of 8-bit probabilities and values."""
     rng = np.random.default_rng(2)
