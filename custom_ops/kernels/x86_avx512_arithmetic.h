@@ -99,6 +99,47 @@ inline __m512 gelu(__m512 x) {
   return _mm512_maskz_mul_ps(above, x, phi);
 }
 
+// Bounds of gelu(x), twice as fast: x / 2 + a * (Phi(a) - 1/2) with a = |x|, the second part by one of 16 cubic
+// polynomials for a around i / 2.8, the last of which is a / 2. Each was fitted to the Chebyshev nodes of its interval.
+// The bounds hold for every float up to 1e30 in magnitude (all of them were tried).
+struct GeluBounds {
+  __m512 low, high;
+
+  explicit GeluBounds(__m512 x) {
+    const __m512 a = _mm512_abs_ps(x);
+    // The sum with 1.5 * 2^23 leaves the index in the lowest bits, where vpermps reads it.
+    const __m512 scaled = _mm512_min_ps(_mm512_mul_ps(a, _mm512_set1_ps(2.8f)), _mm512_set1_ps(15.0f));
+    const __m512i index = _mm512_castps_si512(_mm512_add_ps(scaled, _mm512_set1_ps(12582912.0f)));
+    const auto coefficient = [index](const float (&c)[16]) { return _mm512_permutexvar_ps(index, _mm512_loadu_ps(c)); };
+    __m512 h = _mm512_fmadd_ps(coefficient(kCubic), a, coefficient(kSquare));
+    h = _mm512_fmadd_ps(h, a, coefficient(kLinear));
+    h = _mm512_fmadd_ps(h, a, coefficient(kConstant));
+    const __m512 y = _mm512_fmadd_ps(x, _mm512_set1_ps(0.5f), h);
+    const __m512 error = _mm512_fmadd_ps(a, _mm512_set1_ps(kRelativeError), _mm512_set1_ps(kError));
+    low = _mm512_sub_ps(y, error);
+    high = _mm512_add_ps(y, error);
+  }
+
+  static constexpr float kError = 1e-5f, kRelativeError = 3e-7f;
+
+ private:
+  static constexpr float kConstant[16] = {5.1956425e-7f, 6.628897e-4f,  0.006093174f,   -0.007033696f,
+                                          -0.10146979f,  -0.29578862f,  -0.5019923f,    -0.59634256f,
+                                          -0.5359522f,   -0.3801484f,   -0.21844587f,   -0.10349351f,
+                                          -0.04093066f,  -0.013637004f, -0.0038542433f, 0.0f};
+  static constexpr float kLinear[16] = {
+      -9.3260234e-5f, -0.00875161f, -0.04042278f, -3.9418458e-4f, 0.22313248f, 0.58615303f, 0.9038844f, 1.0286827f,
+      0.9624985f,     0.8086459f,   0.6652065f,   0.572781f,      0.52680427f, 0.5083386f,  0.5022074f, 0.5f};
+  static constexpr float kSquare[16] = {0.40156007f,    0.44052762f,   0.50318676f,   0.4626852f,
+                                        0.28578115f,    0.059261955f,  -0.10414525f,  -0.15919833f,
+                                        -0.13501668f,   -0.084346466f, -0.04191434f,  -0.017134398f,
+                                        -0.0058685183f, -0.001703158f, -4.220385e-4f, 0.0f};
+  static constexpr float kCubic[16] = {-0.02355226f,  -0.08554189f,   -0.12749887f,  -0.1139122f,
+                                       -0.06709539f,  -0.019885695f,  0.008163193f,  0.016262474f,
+                                       0.013316919f,  0.0077511873f,  0.003565241f,  0.0013498914f,
+                                       4.2945283e-4f, 1.16183066e-4f, 2.6935386e-5f, 0.0f};
+};
+
 // Quantizes the 16 channels from `channel` on, of which the first `lanes` exist, into a row of codes. Bits of the
 // padding are written where the word of the last channel ends within these 16.
 inline void quantize_lanes(__m512 y, const Quantizer& quantizer, const CodeRange& range, int64_t channel,

@@ -30,6 +30,38 @@ void store_sums(const PackedBinaryMatMulTask& task, int64_t channel, const int32
   }
 }
 
+// Writes the codes of 16 channels.
+template <bool kBits>
+struct Writer {
+  __m512 shift, inverse_step;
+  CodeRange range;
+  __mmask16 lanes;
+
+  __m512 z(__m512 y) const { return _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step); }
+
+  void write(__m512 y, uint8_t* codes) const {
+    if (kBits) {
+      store_mask(codes, range.bits(lanes, z(y)));
+    } else {
+      store_bytes(codes, lanes, range.levels(z(y)));
+    }
+  }
+
+  // False, and nothing is written, if any of the codes of the two differ.
+  bool write_if_same(__m512 low, __m512 high, uint8_t* codes) const {
+    if (kBits) {
+      const __mmask16 bits = range.bits(lanes, z(low));
+      if (bits != range.bits(lanes, z(high))) return false;
+      store_mask(codes, bits);
+    } else {
+      const __m512i levels = range.levels(z(low));
+      if (_mm512_mask_cmpneq_epi32_mask(lanes, levels, range.levels(z(high)))) return false;
+      store_bytes(codes, lanes, levels);
+    }
+    return true;
+  }
+};
+
 template <Activation kActivation, bool kBits>
 void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
   const int64_t row_bytes = code_row_bytes(task.output, task.n);
@@ -44,16 +76,18 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, const int3
   const __m512 bias = _mm512_maskz_loadu_ps(mask, task.bias + channel);
   const __m512 shift = _mm512_maskz_loadu_ps(mask, task.shift + channel);
   const __m512 inverse_step = _mm512_maskz_loadu_ps(mask, task.inverse_step + channel);
-  const CodeRange range(task.output);
+  const Writer<kBits> writer = {shift, inverse_step, CodeRange(task.output), mask};
+  // Where the bounds have the same code, so has what is between: every operation from y to its code is monotonic.
+  const __mmask16 steep = _mm512_cmp_ps_mask(_mm512_abs_ps(inverse_step), _mm512_set1_ps(1000.0f), _CMP_GT_OQ);
+  const bool by_bounds = kActivation == Activation::gelu && steep == 0;
   for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
     const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
-    const __m512 y = activate<kActivation>(_mm512_add_ps(_mm512_mul_ps(sum, scale), bias));
-    const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step);
-    if (kBits) {
-      store_mask(codes, range.bits(mask, z));
-    } else {
-      store_bytes(codes, mask, range.levels(z));
+    const __m512 y = _mm512_add_ps(_mm512_mul_ps(sum, scale), bias);
+    if (by_bounds) {
+      const GeluBounds bounds(y);
+      if (writer.write_if_same(bounds.low, bounds.high, codes)) continue;
     }
+    writer.write(activate<kActivation>(y), codes);
   }
 }
 
