@@ -65,10 +65,10 @@ def _weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 def _augment(batch: Batch, share: float) -> Batch:
-    """The batch with a share of its inner tokens replaced by tokens drawn from the same batch."""
-    ids, lengths = batch.input_ids, batch.attention_mask.sum(1, keepdim=True)
-    column = torch.arange(ids.shape[1])
-    inner = (column > 0) & (column < lengths - 1)
+    """The batch with a share of its tokens replaced by tokens drawn from it; the first and all separators stay."""
+    ids = batch.input_ids
+    separator = ids.gather(1, batch.attention_mask.sum(1, keepdim=True) - 1)
+    inner = (batch.attention_mask != 0) & (torch.arange(ids.shape[1]) > 0) & (ids != separator)
     pool = ids[inner]
     if len(pool) == 0:
         return batch

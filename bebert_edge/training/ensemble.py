@@ -227,6 +227,7 @@ class _Run:
     def members(self, initial: str | Path | None, metadata: dict[str, str]) -> TrainingResult:
         options = self.options
         boost = options.method == "boost"
+        (self.output / ENSEMBLE_FILE).unlink(missing_ok=True)  # it would name members that this run replaces
         model = self.student(initial)
         weights, alphas = torch.ones(len(self.data)), []
         dev_logits = []

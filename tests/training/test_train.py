@@ -119,6 +119,20 @@ def test_every_example_comes_once_an_epoch():
     assert sorted(torch.cat([b.index for b in data.sequential(4)]).tolist()) == list(range(23))
 
 
+def test_replaced_tokens_come_from_the_batch_and_spare_separators():
+    from bebert_edge.training.distillation import _augment
+
+    ids = [[2, *range(10, 10 + n), 3, *range(40, 40 + n), 3] for n in (3, 9, 5)]
+    batch = next(EncodedExamples(ids, [[0] * len(i) for i in ids], [0] * 3).sequential(3))
+    torch.manual_seed(0)
+    augmented = _augment(batch, 0.5)
+    fixed = (batch.input_ids == 2) | (batch.input_ids == 3) | (batch.attention_mask == 0)
+    assert torch.equal(augmented.input_ids[fixed], batch.input_ids[fixed])
+    assert set(augmented.input_ids[~fixed].tolist()) <= set(batch.input_ids[~fixed].tolist())
+    changed = (augmented.input_ids != batch.input_ids)[~fixed].float().mean()
+    assert 0.2 < changed < 0.8
+
+
 def test_the_command_trains_packs_and_reports(tmp_path, backbone):
     from bebert_edge.cli.main import app
 
