@@ -46,7 +46,7 @@ demo: $(DEMO_MODEL)  ## install, export the example ensemble to one ONNX file, r
 
 $(DEMO_MODEL): $(VENV)/.export $(wildcard examples/sst2/ensemble/*)
 	@mkdir -p $(@D)
-	$(BIN)/bebert-edge export examples/sst2/ensemble -o $@
+	$(BIN)/bebert-edge export --overwrite examples/sst2/ensemble -o $@
 
 # The script, not `python -m pytest`: the latter puts this folder, and so the uninstalled sources, first on the path.
 test: lint typecheck  ## lint, type check, then the tests, on the installed package
