@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../../custom_ops/kernels/packed_binary_matmul/packed_binary_matmul.h"
 
+#include "../../custom_ops/kernels/arithmetic.h"
 #include "support.h"
 
 namespace bebert {
@@ -148,10 +149,32 @@ void compare_largest(CodeType input) {
   }
 }
 
+// Shifts that put every GELU within some 1e-5 of a tie between two codes.
+void compare_near_ties(Random& random, CodeType output) {
+  const Case c = {1, 1, 1, 1, 768, {1, -1, 1}, output, Activation::gelu, true};
+  const Inputs inputs(random, c);
+  for (int64_t n = 0; n < c.n; ++n) {
+    const float sum = inputs.codes[0] == inputs.rows[n * 8] ? 1.0f : -1.0f;
+    inputs.scale[n] = random.uniform(0, 3);
+    const volatile float product = sum * inputs.scale[n];
+    const float y = gelu(product + inputs.bias[n]);
+    const float tie = output.width == 1 ? 0.5f * static_cast<float>(output.low + output.high) : 0.5f;
+    inputs.shift[n] = tie / inputs.inverse_step[n] - y + random.uniform(-2e-5f, 2e-5f);
+  }
+  const Outputs expected(c, inputs, Isa::scalar);
+  for (Isa isa : paths()) {
+    const Outputs found(c, inputs, isa);
+    char text[256];
+    c.describe(isa, text);
+    expect_same(found.codes, expected.codes, text);
+  }
+}
+
 }  // namespace
 
 void test_packed_binary_matmul(uint64_t seed) {
   Random random(seed);
+  for (CodeType output : kCodeTypes) compare_near_ties(random, output);
   for (CodeType input : kCodeTypes) {
     compare_largest(input);
     for (int64_t k : kSizes) {
