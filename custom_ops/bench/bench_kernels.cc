@@ -5,6 +5,7 @@
 // of their innermost operations without memory, measured just before.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -107,7 +108,7 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   fill(codes, input.code);
   fill(rows, kSign.code);
   const float largest = static_cast<float>(std::max(input.code.high, -input.code.low));
-  fill(scale, 0, 2 / (largest * __builtin_sqrtf(static_cast<float>(k))));
+  fill(scale, 0, 2 / (largest * std::sqrt(static_cast<float>(k))));
   fill(bias, -1, 1);
   fill(shift, -1, 1);
   fill(inverse_step, 0.3f * static_cast<float>(output.code.high), 0.5f * static_cast<float>(output.code.high));
@@ -150,7 +151,7 @@ void bench_attention(Isa isa, int64_t tokens, int64_t heads, int64_t head_size, 
       inverse_step(channels);
   fill(qkv, input.code);
   const float largest = static_cast<float>(std::max(input.code.high, -input.code.low));
-  const float spread = __builtin_sqrtf(static_cast<float>(head_size)) * largest * largest;
+  const float spread = std::sqrt(static_cast<float>(head_size)) * largest * largest;
   const float levels = static_cast<float>(probability.code.high);
   fill(score_scale, 1 / spread, 2 / spread);
   fill(probability_scale, 2 * levels, 4 * levels);

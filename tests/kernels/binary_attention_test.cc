@@ -47,7 +47,7 @@ struct Inputs {
     fill_codes(random, input, c.members * c.query_offsets.back(), query_channels, query.data());
     if (!c.one_tensor) fill_codes(random, input, c.members * c.key_offsets.back(), 2 * channels, keys.data());
     const float largest = static_cast<float>(input.high > -input.low ? input.high : -input.low);
-    const float spread = __builtin_sqrtf(static_cast<float>(c.config.head_size)) * largest * largest;
+    const float spread = std::sqrt(static_cast<float>(c.config.head_size)) * largest * largest;
     fill_floats(random, 0.1f / spread, 4.0f / spread, score_scale);
     const float levels = static_cast<float>(c.config.probability.high);
     fill_floats(random, levels, 20.0f * levels, probability_inverse_step);

@@ -43,7 +43,7 @@ struct Inputs {
     fill_codes(random, c.input, c.code_members * c.tokens, c.k, codes.data());
     fill_codes(random, {1, -1, 1}, c.members * c.n, c.k, rows.data());
     const float largest = static_cast<float>(c.input.high > -c.input.low ? c.input.high : -c.input.low);
-    const float spread = 2.0f / (largest * __builtin_sqrtf(static_cast<float>(c.k)));
+    const float spread = 2.0f / (largest * std::sqrt(static_cast<float>(c.k)));
     fill_floats(random, 0, spread, scale);
     fill_floats(random, -1, 1, bias);
     fill_quantizer(random, c.output, shift, inverse_step);

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
