@@ -11,7 +11,8 @@ struct Host {
   void* context;
   // Calls task(argument, 0) .. task(argument, tasks - 1), in any order and on any thread; returns when all are done.
   void (*parallel_for)(void* context, void (*task)(void* argument, size_t index), size_t tasks, void* argument);
-  void* (*allocate)(void* context, size_t bytes);  // 64-byte aligned, or null
+  // 64-byte aligned memory, or null. Both may be called inside tasks, on any thread.
+  void* (*allocate)(void* context, size_t bytes);
   void (*release)(void* context, void* memory);
 };
 
