@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CodeType, from_triple
 from bebert_edge.ensemble import PackedEnsemble
-from bebert_edge.lowering import LoweredLayer, LoweredLinear, lower
+from bebert_edge.lowering import (
+    LoweredAttention,
+    LoweredLayer,
+    LoweredLinear,
+    LoweredNorm,
+    LoweredQuantizedLinear,
+    lower,
+)
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -224,23 +231,28 @@ def _matmul(linear: LoweredLinear, codes: Codes) -> Floats:
     )
 
 
-def _layer(layer: LoweredLayer, hidden: Floats, codes: Codes, offsets: Ids, epsilon: float) -> tuple[Floats, Codes]:
-    qkv, attention, ffn_in = layer.qkv, layer.attention, layer.ffn_in
-    qkv_codes = packed_binary_matmul_quantize(
+def _matmul_quantize(linear: LoweredQuantizedLinear, codes: Codes) -> Codes:
+    return packed_binary_matmul_quantize(
         codes,
-        qkv.weight,
-        qkv.scale,
-        qkv.bias,
-        qkv.output.shift,
-        qkv.output.inverse_step,
-        k=qkv.k,
-        input_code=qkv.input_code.triple,
-        output_code=qkv.output.code.triple,
-        activation=qkv.activation,
+        linear.weight,
+        linear.scale,
+        linear.bias,
+        linear.output.shift,
+        linear.output.inverse_step,
+        k=linear.k,
+        input_code=linear.input_code.triple,
+        output_code=linear.output.code.triple,
+        activation=linear.activation,
     )
-    context = binary_attention(
-        *(qkv_codes,) * 3,
-        *(offsets,) * 2,
+
+
+def _attention(attention: LoweredAttention, qkv: Codes, offsets: Ids) -> Codes:
+    return binary_attention(
+        qkv,
+        qkv,
+        qkv,
+        offsets,
+        offsets,
         attention.score_scale,
         attention.probability_inverse_step,
         attention.context_scale,
@@ -254,40 +266,27 @@ def _layer(layer: LoweredLayer, hidden: Floats, codes: Codes, offsets: Ids, epsi
         probability_code=attention.probability_code.triple,
         output_code=attention.output.code.triple,
     )
-    norm = layer.attention_norm
-    hidden, codes = add_layer_norm_quantize(
-        _matmul(layer.attention_output, context),
-        hidden,
-        norm.gamma,
-        norm.beta,
-        norm.output.shift,
-        norm.output.inverse_step,
-        epsilon=epsilon,
-        output_code=norm.output.code.triple,
-    )
-    intermediate = packed_binary_matmul_quantize(
-        codes,
-        ffn_in.weight,
-        ffn_in.scale,
-        ffn_in.bias,
-        ffn_in.output.shift,
-        ffn_in.output.inverse_step,
-        k=ffn_in.k,
-        input_code=ffn_in.input_code.triple,
-        output_code=ffn_in.output.code.triple,
-        activation=ffn_in.activation,
-    )
-    norm = layer.ffn_norm
+
+
+def _norm(norm: LoweredNorm, x: Floats, residual: Floats, epsilon: float) -> tuple[Floats, Codes]:
+    output = norm.output
     return add_layer_norm_quantize(
-        _matmul(layer.ffn_out, intermediate),
-        hidden,
+        x,
+        residual,
         norm.gamma,
         norm.beta,
-        norm.output.shift,
-        norm.output.inverse_step,
+        output.shift,
+        output.inverse_step,
         epsilon=epsilon,
-        output_code=norm.output.code.triple,
+        output_code=output.code.triple,
     )
+
+
+def _layer(layer: LoweredLayer, hidden: Floats, codes: Codes, offsets: Ids, epsilon: float) -> tuple[Floats, Codes]:
+    context = _attention(layer.attention, _matmul_quantize(layer.qkv, codes), offsets)
+    hidden, codes = _norm(layer.attention_norm, _matmul(layer.attention_output, context), hidden, epsilon)
+    intermediate = _matmul_quantize(layer.ffn_in, codes)
+    return _norm(layer.ffn_norm, _matmul(layer.ffn_out, intermediate), hidden, epsilon)
 
 
 def forward(
@@ -314,17 +313,7 @@ def forward(
     embedding = model.embedding
     rows = packed_binary_embedding(input_ids[real], embedding.weight, embedding.scale, k=embedding.k)
     table = embedding.position[:, columns] + embedding.token_type[:, types[real]]
-    norm = embedding.norm
-    hidden, codes = add_layer_norm_quantize(
-        rows,
-        table,
-        norm.gamma,
-        norm.beta,
-        norm.output.shift,
-        norm.output.inverse_step,
-        epsilon=model.epsilon,
-        output_code=norm.output.code.triple,
-    )
+    hidden, codes = _norm(embedding.norm, rows, table, model.epsilon)
     for layer in model.layers:
         hidden, codes = _layer(layer, hidden, codes, offsets, model.epsilon)
 
