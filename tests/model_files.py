@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from bebert_edge.exporters import build_model
-
 from support import random_ensemble
 
 

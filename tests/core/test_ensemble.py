@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import random_ensemble
 
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import FILES, PackedEnsemble, tensor_specs
 from bebert_edge.errors import FormatError
+from support import random_ensemble
 
 
 @pytest.fixture

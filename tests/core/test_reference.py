@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import random_ensemble
 
 from bebert_edge import reference
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CODE_TYPES, CodeType, code_type, from_triple
 from bebert_edge.errors import FormatError
+from support import random_ensemble
 
 DOCS = Path(__file__).parents[2] / "docs"
 CODES = list(CODE_TYPES.values())
