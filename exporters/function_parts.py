@@ -10,7 +10,7 @@ Codes are unpacked to *levels*: uint8, one a channel, with one zero point for al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Sequence  # noqa: UP035 - onnxscript takes that of collections.abc for a class on Python 3.10
 
 import numpy as np
 from onnx.numpy_helper import from_array

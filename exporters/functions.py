@@ -13,7 +13,7 @@ with bit-identical codes. Runtimes inline the bodies and fold what depends on co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Sequence  # noqa: UP035 - onnxscript takes that of collections.abc for a class on Python 3.10
 
 import numpy as np
 import onnx

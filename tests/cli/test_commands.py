@@ -108,7 +108,10 @@ def test_help_needs_no_heavy_import(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_quietly(model_path: Path, tmp_path: Path) -> None:
+    # A background job of a shell ignores the signal, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start("run", model_path, "--batch-size", 1, "--format", "json", cwd=tmp_path)
+    signal.signal(signal.SIGINT, before)
     assert process.stdin
     assert process.stderr
     process.stderr.readline()  # the backend: the model is loaded and stdin is being read
