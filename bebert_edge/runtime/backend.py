@@ -14,6 +14,8 @@ from bebert_edge import ops
 from bebert_edge.errors import DeviceError, NativeLibraryError
 
 DEVICES = ("cpu",)
+SCALAR = "scalar"
+"""The CPU path without vector instructions."""
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +54,9 @@ def check_device(device: str) -> None:
 def attach(options: onnxruntime.SessionOptions, *, threads: int | None, require_native: bool) -> Backend:
     """Registers the native library with a session, or says why the portable path is used.
 
+    Where the library has nothing but its scalar path, onnxruntime's own kernels run the functions of the model faster:
+    the portable path is used then, unless the library is required or a path is forced.
+
     Args:
         options: Options of the session to come.
         threads: For the returned description.
@@ -61,12 +66,16 @@ def attach(options: onnxruntime.SessionOptions, *, threads: int | None, require_
         NativeLibraryError: The library is required, or a CPU path is forced by `BEBERT_EDGE_KERNEL`, and the library
             is missing or does not load.
     """
+    # A forced CPU path asks for the library by name: falling back silently would hide a typing error.
+    required = require_native or bool(os.environ.get(ops.PATH_VARIABLE))
     try:
+        live = ops.info().live
+        if live == SCALAR and not required:
+            return portable("of the native library this CPU can only use the scalar path, which is slower", threads)
         ops.register(options)
-        return Backend(ops.info().live, None, threads)
+        return Backend(live, None, threads)
     except NativeLibraryError as error:
-        # A forced CPU path asks for the library by name: falling back silently would hide a typing error.
-        if require_native or os.environ.get(ops.PATH_VARIABLE):
+        if required:
             raise NativeLibraryError(f"the native library cannot be used: {error}. Run: bebert-edge doctor") from error
         return portable(str(error), threads)
 
@@ -80,6 +89,6 @@ def portable(reason: str, threads: int | None) -> Backend:
 @cache
 def _warn_once(reason: str) -> None:
     _logger.warning(
-        "running without the native library: same answers, but usually slower, and with unpacked weights in memory. %s",
+        "running the model's functions, not the native library: same answers, unpacked weights in memory. Reason: %s",
         reason,
     )

@@ -31,8 +31,8 @@ def test_the_table(command: Command, model_path: Path) -> None:
 
 
 def test_the_line_on_stderr_names_what_runs_the_model(command: Command, model_path: Path) -> None:
-    done = command("run", model_path, "a", "--threads", 1)
-    backend = EdgeModel(model_path, threads=1).backend
+    done = command("run", model_path, "a", "--threads", 1, "--require-native")
+    backend = EdgeModel(model_path, threads=1, require_native=True).backend
     assert done.err == f"{backend}\n"
     assert backend.native
     assert done.err.startswith(f"native ({backend.path}), 1 thread, onnxruntime ")

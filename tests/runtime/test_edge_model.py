@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bebert_edge import reference
+from bebert_edge import ops, reference
 from bebert_edge.errors import DeviceError, NativeLibraryError, RuntimeInputError
 from bebert_edge.runtime import EdgeModel
 from bebert_edge.runtime.model import WINDOW_BATCHES
@@ -80,6 +80,18 @@ def test_the_portable_path_gives_the_same_answers_and_warns_once(
 def test_the_native_library_can_be_required(model_path: Path) -> None:
     with pytest.raises(NativeLibraryError, match=r"/nowhere/bebert_edge_ops\.so.*bebert-edge doctor"):
         EdgeModel(model_path, require_native=True)
+
+
+def test_a_library_that_is_slower_than_the_functions_runs_only_on_request(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops, "info", lambda: ops.NativeInfo("scalar", ("scalar",), "0"))
+    model = EdgeModel(model_path)
+    assert not model.backend.native
+    assert "scalar" in str(model.backend)
+    assert EdgeModel(model_path, require_native=True).backend.path == "scalar"
+    monkeypatch.setenv("BEBERT_EDGE_KERNEL", "scalar")
+    assert EdgeModel(model_path).backend.path == "scalar"
 
 
 def test_a_forced_path_is_never_replaced_silently(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
