@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The path of every CPU. Weights stay in rows. Codes of width 1 are multiplied by counting bits; for codes of width 8
-// the 16 signed sums of each four channels are tabulated, and each four bits of weights look one up.
+// The path of every CPU. Weights stay in rows. Codes of width 1 are multiplied by counting bits; those of width 8 as
+// int16, against a run of weights that is unpacked once for all tokens of the task: plain loops that compilers turn
+// into what vector instructions the baseline has.
 #include <string.h>
 
 #include "../arithmetic.h"
@@ -39,16 +40,19 @@ int32_t dot_bits(const uint8_t* codes, const uint8_t* weights, int64_t k, CodeTy
   return count;
 }
 
-// A table entry is at most 4 * 255 in magnitude.
-using Table = int16_t[16];
+// Channels of a row of int16 values: those past k are zero, and their weights change nothing.
+int64_t padded_values(int64_t k) { return 8 * packed_row_bytes(k); }
 
-int64_t tables_of_row(int64_t k) { return 2 * packed_row_bytes(k); }
+// Weights that are unpacked at a time; rows are padded to multiples of 64.
+constexpr int64_t kRun = 256;
 
-int32_t dot_tables(const Table* tables, const uint8_t* weights, int64_t k) {
+void unpack_signs(const uint8_t* bits, int64_t count, int16_t* signs) {
+  for (int64_t i = 0; i < count; ++i) signs[i] = static_cast<int16_t>(2 * (bits[i / 8] >> (i % 8) & 1) - 1);
+}
+
+int32_t dot_values(const int16_t* values, const int16_t* signs, int64_t count) {
   int32_t sum = 0;
-  for (int64_t b = 0; b < packed_row_bytes(k); ++b) {
-    sum += tables[2 * b][weights[b] & 15] + tables[2 * b + 1][weights[b] >> 4];
-  }
+  for (int64_t i = 0; i < count; ++i) sum += static_cast<int32_t>(values[i]) * signs[i];
   return sum;
 }
 
@@ -59,24 +63,14 @@ void interleave(const uint8_t* rows, int64_t n, int64_t k, CodeType, uint8_t* ou
 }
 
 size_t table_bytes(int64_t k, CodeType input) {
-  return input.width == 1 ? 0 : static_cast<size_t>(tables_of_row(k)) * sizeof(Table);
+  return input.width == 1 ? 0 : static_cast<size_t>(padded_values(k)) * sizeof(int16_t);
 }
 
 void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* out) {
-  Table* table = static_cast<Table*>(out);
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t group = 0; group < tables_of_row(k); ++group, ++table) {
-      int16_t value[4];
-      for (int64_t i = 0; i < 4; ++i) {
-        const int64_t channel = 4 * group + i;
-        value[i] = static_cast<int16_t>(channel < k ? codes[t * k + channel] + input.low : 0);
-      }
-      for (int bits = 0; bits < 16; ++bits) {
-        int sum = 0;
-        for (int i = 0; i < 4; ++i) sum += bits >> i & 1 ? value[i] : -value[i];
-        (*table)[bits] = static_cast<int16_t>(sum);
-      }
-    }
+  int16_t* values = static_cast<int16_t*>(out);
+  for (int64_t t = 0; t < tokens; ++t, codes += k, values += padded_values(k)) {
+    for (int64_t c = 0; c < k; ++c) values[c] = static_cast<int16_t>(codes[c] + input.low);
+    for (int64_t c = k; c < padded_values(k); ++c) values[c] = 0;
   }
 }
 
@@ -93,20 +87,41 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t token, int64_t begi
   quantize_row(y, count, quantizer, row + (task.output.width == 1 ? begin / 8 : begin));
 }
 
-void multiply(const PackedBinaryMatMulTask& task) {
+// The exact sums of one output channel for every token of the task: sums[t * kChannelBlock].
+void multiply_bits(const PackedBinaryMatMulTask& task, int64_t channel, int32_t* sums) {
   const int64_t row_bytes = packed_row_bytes(task.k);
+  const uint8_t* weights = task.weights + channel * row_bytes;
+  for (int64_t t = 0; t < task.tokens; ++t) {
+    sums[t * kChannelBlock] = dot_bits(task.codes + t * row_bytes, weights, task.k, task.input);
+  }
+}
+
+void multiply_values(const PackedBinaryMatMulTask& task, int64_t channel, int32_t* sums) {
+  const uint8_t* weights = task.weights + channel * packed_row_bytes(task.k);
+  const int16_t* values = static_cast<const int16_t*>(task.tables);
+  const int64_t row = padded_values(task.k);
+  int16_t signs[kRun];
+  for (int64_t t = 0; t < task.tokens; ++t) sums[t * kChannelBlock] = 0;
+  for (int64_t begin = 0; begin < row; begin += kRun) {
+    const int64_t count = row - begin < kRun ? row - begin : kRun;
+    unpack_signs(weights + begin / 8, count, signs);
+    for (int64_t t = 0; t < task.tokens; ++t) {
+      sums[t * kChannelBlock] += dot_values(values + t * row + begin, signs, count);
+    }
+  }
+}
+
+void multiply(const PackedBinaryMatMulTask& task) {
+  const auto multiply_channel = task.input.width == 1 ? multiply_bits : multiply_values;
   for (int64_t begin = task.channel_begin; begin < task.channel_end; begin += kChannelBlock) {
     const int64_t count = task.channel_end - begin < kChannelBlock ? task.channel_end - begin : kChannelBlock;
+    int32_t sums[kTokenBlock][kChannelBlock];
+    for (int64_t c = 0; c < count; ++c) multiply_channel(task, begin + c, &sums[0][c]);
     for (int64_t t = 0; t < task.tokens; ++t) {
-      const uint8_t* codes = task.codes + t * code_row_bytes(task.input, task.k);
-      const Table* tables = static_cast<const Table*>(task.tables) + t * tables_of_row(task.k);
       float block[kChannelBlock];
       float* y = task.y ? task.y + t * task.n + begin : block;
       for (int64_t c = 0; c < count; ++c) {
-        const uint8_t* weights = task.weights + (begin + c) * row_bytes;
-        const int32_t sum =
-            task.input.width == 1 ? dot_bits(codes, weights, task.k, task.input) : dot_tables(tables, weights, task.k);
-        y[c] = static_cast<float>(sum) * task.scale[begin + c] + task.bias[begin + c];
+        y[c] = static_cast<float>(sums[t][c]) * task.scale[begin + c] + task.bias[begin + c];
       }
       if (task.codes_out) store_codes(task, t, begin, count, y);
     }
