@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny float BERTs and latent checkpoints, for the tests of training and of checkpoints."""
+"""Tiny float BERTs and latent checkpoints, for the tests of training, checkpoints and exporters."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from support import VOCABULARY, tokenizer_json
@@ -78,4 +79,14 @@ def write_member(directory: Path, bits: int = 4, seed: int = 0, **settings) -> P
 
     defaults = dict(bits=bits, labels=["negative", "positive"], text_pair=False, max_length=24)
     save_member(binary_model(bits, seed), tokenizer(), directory, **(defaults | settings))
+    return directory
+
+
+def write_latent_ensemble(directory: Path, *, bits: int, members: int = 2) -> Path:
+    """Latent checkpoints of `members` random members of equal weight, and their `ensemble.json`."""
+    names = [f"member-{i}" for i in range(members)]
+    for seed, name in enumerate(names):
+        write_member(directory / name, bits, seed)
+    content = {"format_version": 1, "members": names, "member_weights": [1 / members] * members, "metadata": {}}
+    (directory / "ensemble.json").write_text(json.dumps(content))
     return directory

@@ -71,7 +71,7 @@ def test_every_task_is_verified(problem: str, text_pair: bool, tmp_path: Path) -
 def test_latent_checkpoints_are_compared_with_pytorch(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from latent_members import write_latent_ensemble
+    from latent import write_latent_ensemble
 
     latent = write_latent_ensemble(tmp_path / "latent", bits=4)
     report = export(latent, tmp_path / "model.onnx")
