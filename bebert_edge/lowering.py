@@ -6,7 +6,7 @@ The reference and the exporter both read this, so they cannot differ in a roundi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ class Quantizer:
     inverse_step: Floats
     code: CodeType
 
+    def channels(self, begin: int, end: int) -> Quantizer:
+        return Quantizer(self.shift[:, begin:end], self.inverse_step[:, begin:end], self.code)
+
 
 @dataclass(frozen=True)
 class LoweredLinear:
@@ -48,6 +51,16 @@ class LoweredQuantizedLinear(LoweredLinear):
 
     activation: int
     output: Quantizer
+
+    def rows(self, begin: int, end: int) -> LoweredQuantizedLinear:
+        """The product of output channels `begin` .. `end - 1` only."""
+        return replace(
+            self,
+            weight=self.weight[:, begin:end],
+            scale=self.scale[:, begin:end],
+            bias=self.bias[:, begin:end],
+            output=self.output.channels(begin, end),
+        )
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,15 @@ class _Graph:
             activation=linear.activation,
         )
 
-    def attention(self, attention: LoweredAttention, query: str, qkv: str, offsets: list[str], name: str) -> str:
+    def attention(
+        self,
+        attention: LoweredAttention,
+        codes: tuple[str, str, str],
+        channels: tuple[int, int, int],
+        offsets: list[str],
+        name: str,
+    ) -> str:
+        """Of the codes of query, key and value; `channels` are where they begin in them."""
         scales = {
             "score_scale": attention.score_scale,
             "probability_inverse_step": attention.probability_inverse_step,
@@ -105,13 +113,13 @@ class _Graph:
         }
         return self.op(
             "BinaryAttention",
-            [query, qkv, qkv, *offsets]
+            [*codes, *offsets]
             + [self.constant(f"{name}.{key}", value, "quantizers") for key, value in scales.items()]
             + self.quantizer(name, attention.output),
             name,
             heads=attention.heads,
             head_size=attention.head_size,
-            channels=attention.channels,
+            channels=channels,
             softmax=attention.softmax,
             input_code=attention.input_code.triple,
             probability_code=attention.probability_code.triple,
@@ -254,14 +262,20 @@ def _layer(
     name: str,
     first_only: bool,
 ) -> tuple[str, str]:
-    """The seven ops of a layer. The last layer goes on with the first tokens only, all that the pooler reads."""
-    qkv = graph.matmul(layer.qkv, codes, f"{name}.qkv")
-    query, offsets = qkv, [tokens.offsets, tokens.offsets]
+    """The seven ops of a layer. The last layer goes on with the first tokens only, all that the pooler reads: eight."""
     if first_only:
-        query = graph.node("Gather", [qkv, tokens.first], f"{name}.query", axis=1)
-        hidden = graph.node("Gather", [hidden, tokens.first], f"{name}.residual", axis=1)
+        query_end, end = layer.attention.channels[1], layer.qkv.bias.shape[1]
+        first_codes = graph.node("Gather", [codes, tokens.first], f"{name}.first_codes", axis=1)
+        query = graph.matmul(layer.qkv.rows(0, query_end), first_codes, f"{name}.query")
+        key_value = graph.matmul(layer.qkv.rows(query_end, end), codes, f"{name}.key_value")
+        attended = (query, key_value, key_value)
+        channels = (0, 0, layer.attention.channels[2] - query_end)
         offsets = [tokens.first_offsets, tokens.offsets]
-    context = graph.attention(layer.attention, query, qkv, offsets, f"{name}.attention")
+        hidden = graph.node("Gather", [hidden, tokens.first], f"{name}.residual", axis=1)
+    else:
+        qkv = graph.matmul(layer.qkv, codes, f"{name}.qkv")
+        attended, channels, offsets = (qkv, qkv, qkv), layer.attention.channels, [tokens.offsets, tokens.offsets]
+    context = graph.attention(layer.attention, attended, channels, offsets, f"{name}.attention")
     projected = graph.matmul(layer.attention_output, context, f"{name}.attention_output")
     hidden, codes = graph.norm(layer.attention_norm, projected, hidden, epsilon, f"{name}.attention_norm")
     intermediate = graph.matmul(layer.ffn_in, codes, f"{name}.ffn_in")
