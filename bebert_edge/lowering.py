@@ -31,6 +31,7 @@ class Quantizer:
     code: CodeType
 
     def channels(self, begin: int, end: int) -> Quantizer:
+        """The quantization of channels `begin` .. `end - 1` only."""
         return Quantizer(self.shift[:, begin:end], self.inverse_step[:, begin:end], self.code)
 
 
