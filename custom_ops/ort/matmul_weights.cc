@@ -34,6 +34,21 @@ OrtStatus* MatMulWeights::create(const Node& node, const OrtKernelInfo* info, Is
   return nullptr;
 }
 
+OrtStatus* MatMulWeights::constant_parameter(const Node& node, const OrtKernelInfo* info, size_t index,
+                                             const char* name, const float** data) const {
+  *data = nullptr;
+  int32_t constant = 0;
+  const OrtValue* value = nullptr;
+  BEBERT_TRY(node.api->KernelInfoGetConstantInput_tensor(info, index, &constant, &value));
+  if (!constant || !interleaved) return nullptr;
+  Dim members{"members", 0, plan.members}, n{"n", 1, plan.n};
+  const Axis axes[] = {members, n};
+  Tensor tensor;
+  BEBERT_TRY(read_value(node, value, index, name, axes, 2, &tensor));
+  *data = tensor.floats();
+  return nullptr;
+}
+
 void MatMulWeights::destroy(const Node& node) { node.release(interleaved); }
 
 MatMulOperands::~MatMulOperands() {

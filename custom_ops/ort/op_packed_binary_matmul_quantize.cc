@@ -17,6 +17,8 @@ struct PackedBinaryMatMulQuantizeKernel {
   MatMulWeights weights;
   CodeType output_code;
   Activation activation;
+  int32_t* zero_begin;  // [members, n], or null; zero_length stands behind it
+  uint32_t* zero_length;
 
   OrtStatus* create(const OrtKernelInfo* info) {
     const Attributes attributes = {node, info};
@@ -24,7 +26,27 @@ struct PackedBinaryMatMulQuantizeKernel {
     BEBERT_TRY(attributes.integer("activation", 0, 2, &number));
     activation = static_cast<Activation>(number);
     BEBERT_TRY(attributes.code("output_code", &output_code));
-    return weights.create(node, info, isa);
+    BEBERT_TRY(weights.create(node, info, isa));
+    return find_zero_ranges(info);
+  }
+
+  OrtStatus* find_zero_ranges(const OrtKernelInfo* info) {
+    PackedBinaryMatMulArgs args = {};
+    BEBERT_TRY(weights.constant_parameter(node, info, 2, "scale", &args.scale));
+    BEBERT_TRY(weights.constant_parameter(node, info, 3, "bias", &args.bias));
+    BEBERT_TRY(weights.constant_parameter(node, info, 4, "shift", &args.shift));
+    BEBERT_TRY(weights.constant_parameter(node, info, 5, "inverse_step", &args.inverse_step));
+    if (output_code.width != 1 || !args.scale || !args.bias || !args.shift || !args.inverse_step) return nullptr;
+    args.output = output_code;
+    args.activation = activation;
+    const size_t channels = static_cast<size_t>(weights.plan.members * weights.plan.n);
+    zero_begin = static_cast<int32_t*>(node.allocate(2 * channels * sizeof(int32_t)));
+    if (!zero_begin) return node.out_of_memory();
+    zero_length = reinterpret_cast<uint32_t*>(zero_begin + channels);
+    if (packed_binary_matmul_zero_ranges(weights.plan, args, zero_begin, zero_length)) return nullptr;
+    node.release(zero_begin);
+    zero_begin = nullptr;
+    return nullptr;
   }
 
   OrtStatus* compute(OrtKernelContext* context) const {
@@ -36,6 +58,8 @@ struct PackedBinaryMatMulQuantizeKernel {
     PackedBinaryMatMulArgs args = {};
     args.activation = activation;
     args.output = output_code;
+    args.zero_begin = zero_begin;
+    args.zero_length = zero_length;
     BEBERT_TRY(operands.read(&args));
     BEBERT_TRY(operands.parameter(4, "shift", &args.shift));
     BEBERT_TRY(operands.parameter(5, "inverse_step", &args.inverse_step));
@@ -44,7 +68,10 @@ struct PackedBinaryMatMulQuantizeKernel {
     return packed_binary_matmul_run(operands.plan(), args, host) ? nullptr : node.out_of_memory();
   }
 
-  void destroy() { weights.destroy(node); }
+  void destroy() {
+    node.release(zero_begin);
+    weights.destroy(node);
+  }
 };
 
 }  // namespace

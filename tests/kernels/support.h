@@ -177,6 +177,7 @@ inline void expect(bool condition, const char* what) {
 }
 
 void test_packed_binary_matmul(uint64_t seed);
+void test_packed_binary_matmul_zero_ranges(uint64_t seed);
 void test_binary_attention(uint64_t seed);
 void test_rows(uint64_t seed);
 

@@ -3,6 +3,7 @@
 #ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_KERNEL_H_
 #define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_KERNEL_H_
 
+#include "../dispatch.h"
 #include "packed_binary_matmul.h"
 
 namespace bebert {
@@ -19,6 +20,9 @@ struct PackedBinaryMatMulTask {
   const void* tables;      // what build_tables wrote for these tokens; unused where table_bytes is 0
   const uint8_t* weights;  // interleaved
   const float *scale, *bias, *shift, *inverse_step;
+  // Null, or for codes of width 1: the bit of channel c is uint32_t(sum - zero_begin[c]) > zero_length[c].
+  const int32_t* zero_begin;
+  const uint32_t* zero_length;
   float* y;            // [tokens, n], or null
   uint8_t* codes_out;  // [tokens, code_row_bytes(output, n)], or null
   int64_t tokens, n, k;
@@ -36,11 +40,23 @@ struct PackedBinaryMatMulKernel {
   size_t (*table_bytes)(int64_t k, CodeType input);
   void (*build_tables)(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* tables);
   void (*multiply)(const PackedBinaryMatMulTask& task);
+  // The epilogue of `multiply`: from the exact sums of the kChannelBlock channels from `channel` on, sums[t *
+  // kChannelBlock + c], 64-byte aligned, to outputs of every token of the task. Null where intervals of zeros gain
+  // nothing.
+  void (*store)(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums);
 };
 
 #define KERNEL(isa) extern const PackedBinaryMatMulKernel packed_binary_matmul_##isa;
 #include "kernels.inc"
 #undef KERNEL
+
+static inline const PackedBinaryMatMulKernel& choose_kernel(Isa live) {
+#define KERNEL(isa) \
+  if (may_run(live, Isa::isa)) return packed_binary_matmul_##isa;
+#include "kernels.inc"
+#undef KERNEL
+  return packed_binary_matmul_scalar;
+}
 
 }  // namespace bebert
 

@@ -2,7 +2,6 @@
 // The driver: splits the product into tasks of some tokens by some output channels of one member.
 #include "packed_binary_matmul.h"
 
-#include "../dispatch.h"
 #include "kernel.h"
 
 namespace bebert {
@@ -22,14 +21,6 @@ int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-const PackedBinaryMatMulKernel& choose(Isa live) {
-#define KERNEL(isa) \
-  if (may_run(live, Isa::isa)) return packed_binary_matmul_##isa;
-#include "kernels.inc"
-#undef KERNEL
-  return packed_binary_matmul_scalar;
-}
-
 struct Job {
   const PackedBinaryMatMulPlan& plan;
   const PackedBinaryMatMulArgs& args;
@@ -42,7 +33,12 @@ struct Job {
   volatile bool out_of_memory;
 
   Job(const PackedBinaryMatMulPlan& plan_, const PackedBinaryMatMulArgs& args_, const Host& host_)
-      : plan(plan_), args(args_), host(host_), kernel(choose(plan_.isa)), shared_tables(nullptr), out_of_memory(false) {
+      : plan(plan_),
+        args(args_),
+        host(host_),
+        kernel(choose_kernel(plan_.isa)),
+        shared_tables(nullptr),
+        out_of_memory(false) {
     table_bytes = static_cast<int64_t>(kernel.table_bytes(plan.k, plan.input));
     const int64_t fit = table_bytes ? kTableBudget / table_bytes / kTokenTile * kTokenTile : kTokenBlock;
     block = at_least(at_most(fit, kTokenBlock), kTokenTile);
@@ -98,6 +94,10 @@ void multiply(void* argument, size_t index) {
     task.codes_out = args.codes_out + (member * args.tokens + token) * code_row_bytes(args.output, plan.n);
     task.output = args.output;
     task.activation = args.activation;
+    if (args.zero_begin) {
+      task.zero_begin = args.zero_begin + member * plan.n;
+      task.zero_length = args.zero_length + member * plan.n;
+    }
   } else {
     task.y = args.y + (member * args.tokens + token) * plan.n;
   }
@@ -127,7 +127,7 @@ void multiply(void* argument, size_t index) {
 }  // namespace
 
 size_t packed_binary_matmul_interleaved_bytes(const PackedBinaryMatMulPlan& plan) {
-  return static_cast<size_t>(plan.members) * choose(plan.isa).interleaved_bytes(plan.n, plan.k);
+  return static_cast<size_t>(plan.members) * choose_kernel(plan.isa).interleaved_bytes(plan.n, plan.k);
 }
 
 void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const uint8_t* rows, uint8_t* out,
@@ -137,7 +137,7 @@ void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const u
     const PackedBinaryMatMulKernel& kernel;
     const uint8_t* rows;
     uint8_t* out;
-  } members = {plan, choose(plan.isa), rows, out};
+  } members = {plan, choose_kernel(plan.isa), rows, out};
   const auto interleave_member = [](void* argument, size_t member) {
     const Members& m = *static_cast<const Members*>(argument);
     const size_t row_bytes = static_cast<size_t>(packed_row_bytes(m.plan.k));

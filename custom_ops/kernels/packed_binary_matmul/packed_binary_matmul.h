@@ -32,8 +32,10 @@ struct PackedBinaryMatMulArgs {
   const float* shift;         // [members, n], read only where codes_out is set, as the next two
   const float* inverse_step;  // [members, n]
   CodeType output;
-  float* y;            // [members, tokens, n], or null
-  uint8_t* codes_out;  // [members, tokens, code_row_bytes(output, n)], or null; exactly one of both is set
+  const int32_t* zero_begin;    // [members, n], as packed_binary_matmul_zero_ranges found them, or null
+  const uint32_t* zero_length;  // [members, n]
+  float* y;                     // [members, tokens, n], or null
+  uint8_t* codes_out;           // [members, tokens, code_row_bytes(output, n)], or null; exactly one of both is set
 };
 
 // Bytes of the interleaved weights of all members: about one bit a weight on every CPU path. The layout differs between
@@ -43,6 +45,13 @@ size_t packed_binary_matmul_interleaved_bytes(const PackedBinaryMatMulPlan& plan
 // rows: [members, n, packed_row_bytes(k)], as stored in the file; out: 64-byte aligned.
 void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const uint8_t* rows, uint8_t* out,
                                      const Host& host);
+
+// The bit of a code of width 1 is a function of the exact sum, whatever the activation. Where the sums with bit 0 are
+// one interval, cyclic in 32 bits, the product needs no float arithmetic: the bit is uint32_t(sum - begin) > length.
+// Finds the intervals of all channels by trying every sum; reads activation, output and the parameters of `args`. False
+// where the path gains nothing by it, there are too many sums, or some channel has more than one interval.
+bool packed_binary_matmul_zero_ranges(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
+                                      int32_t* begin, uint32_t* length);
 
 // False when the host could not allocate scratch memory; the outputs are then unspecified.
 bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args, const Host& host);

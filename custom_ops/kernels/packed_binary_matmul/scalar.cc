@@ -111,26 +111,31 @@ void multiply_values(const PackedBinaryMatMulTask& task, int64_t channel, int32_
   }
 }
 
+void store(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
+  const int64_t count = task.n - channel < kChannelBlock ? task.n - channel : kChannelBlock;
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock) {
+    float block[kChannelBlock];
+    float* y = task.y ? task.y + t * task.n + channel : block;
+    for (int64_t c = 0; c < count; ++c) {
+      y[c] = static_cast<float>(sums[c]) * task.scale[channel + c] + task.bias[channel + c];
+    }
+    if (task.codes_out) store_codes(task, t, channel, count, y);
+  }
+}
+
 void multiply(const PackedBinaryMatMulTask& task) {
   const auto multiply_channel = task.input.width == 1 ? multiply_bits : multiply_values;
   for (int64_t begin = task.channel_begin; begin < task.channel_end; begin += kChannelBlock) {
-    const int64_t count = task.channel_end - begin < kChannelBlock ? task.channel_end - begin : kChannelBlock;
+    const int64_t end = begin + kChannelBlock < task.channel_end ? begin + kChannelBlock : task.channel_end;
     int32_t sums[kTokenBlock][kChannelBlock];
-    for (int64_t c = 0; c < count; ++c) multiply_channel(task, begin + c, &sums[0][c]);
-    for (int64_t t = 0; t < task.tokens; ++t) {
-      float block[kChannelBlock];
-      float* y = task.y ? task.y + t * task.n + begin : block;
-      for (int64_t c = 0; c < count; ++c) {
-        y[c] = static_cast<float>(sums[t][c]) * task.scale[begin + c] + task.bias[begin + c];
-      }
-      if (task.codes_out) store_codes(task, t, begin, count, y);
-    }
+    for (int64_t c = begin; c < end; ++c) multiply_channel(task, c, &sums[0][c - begin]);
+    store(task, begin, sums[0]);
   }
 }
 
 }  // namespace
 
-const PackedBinaryMatMulKernel packed_binary_matmul_scalar = {interleaved_bytes, interleave, table_bytes, build_tables,
-                                                              multiply};
+const PackedBinaryMatMulKernel packed_binary_matmul_scalar = {interleaved_bytes, interleave, table_bytes,
+                                                              build_tables,      multiply,   nullptr};
 
 }  // namespace bebert

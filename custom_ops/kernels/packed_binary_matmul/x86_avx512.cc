@@ -27,21 +27,25 @@ void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType inpu
   build_nibble_tables(codes, tokens, k, input, static_cast<uint8_t*>(tables));
 }
 
+void store(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
+  const Epilogue epilogue = choose_epilogue(task);
+  for (int64_t c = 0; c < kChannelBlock; c += 16) epilogue(task, channel + c, sums + c);
+}
+
 void multiply(const PackedBinaryMatMulTask& task) {
   const auto product = task.input.width == 8 ? multiply_tables
                        : task.input.low < 0  ? multiply_bits<true>
                                              : multiply_bits<false>;
-  const Epilogue epilogue = choose_epilogue(task);
   alignas(64) int32_t sums[kTokenBlock][kChannelBlock];
   for (int64_t channel = task.channel_begin; channel < task.channel_end; channel += kChannelBlock) {
     product(task, channel, sums);
-    for (int64_t c = 0; c < kChannelBlock; c += 16) epilogue(task, channel + c, sums[0] + c);
+    store(task, channel, sums[0]);
   }
 }
 
 }  // namespace
 
 const PackedBinaryMatMulKernel packed_binary_matmul_x86_avx512 = {interleaved_bytes, interleave, table_bytes,
-                                                                  build_tables, multiply};
+                                                                  build_tables,      multiply,   store};
 
 }  // namespace bebert

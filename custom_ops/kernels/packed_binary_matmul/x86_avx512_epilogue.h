@@ -91,10 +91,24 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, const int3
   }
 }
 
+// Bits by the integer sum alone.
+void store_bits(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
+  const int64_t row_bytes = packed_row_bytes(task.n);
+  const __mmask16 lanes = channel < task.n ? first_lanes(task.n - channel) : __mmask16{0};
+  const __m512i begin = _mm512_maskz_loadu_epi32(lanes, task.zero_begin + channel);
+  const __m512i length = _mm512_maskz_loadu_epi32(lanes, task.zero_length + channel);
+  uint8_t* codes = task.codes_out + channel / 8;
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
+    const __m512i distance = _mm512_sub_epi32(_mm512_load_si512(sums), begin);
+    store_mask(codes, _mm512_mask_cmpgt_epu32_mask(lanes, distance, length));
+  }
+}
+
 using Epilogue = void (*)(const PackedBinaryMatMulTask&, int64_t channel, const int32_t* sums);
 
 inline Epilogue choose_epilogue(const PackedBinaryMatMulTask& task) {
   if (task.y) return store_sums;
+  if (task.zero_begin) return store_bits;
   const bool bits = task.output.width == 1;
   switch (task.activation) {
     case Activation::relu:
