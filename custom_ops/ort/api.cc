@@ -61,6 +61,29 @@ OrtStatus* Node::error(const Text& text, OrtErrorCode code) const {
 
 OrtStatus* Node::out_of_memory() const { return error(Text() << "out of memory", ORT_FAIL); }
 
+OrtStatus* Node::find_constants(const OrtKernelInfo* info, size_t inputs) {
+  for (size_t i = 0; i < inputs; ++i) {
+    int32_t is_constant = 0;
+    const OrtValue* value = nullptr;
+    BEBERT_TRY(api->KernelInfoGetConstantInput_tensor(info, i, &is_constant, &value));
+    if (is_constant && value) BEBERT_TRY(read(value, &constants[i]));
+  }
+  return nullptr;
+}
+
+OrtStatus* Node::read(const OrtValue* value, Array* array) const {
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  BEBERT_TRY(api->GetTensorTypeAndShape(value, &info));
+  OrtStatus* status = api->GetDimensionsCount(info, &array->rank);
+  if (!status) status = api->GetDimensions(info, array->dims, array->sizes());
+  api->ReleaseTensorTypeAndShapeInfo(info);
+  BEBERT_TRY(status);
+  void* data = nullptr;
+  BEBERT_TRY(api->GetTensorMutableData(const_cast<OrtValue*>(value), &data));
+  array->data = data;
+  return nullptr;
+}
+
 void* Node::allocate(size_t bytes) const { return bebert::allocate(api, default_allocator(api), bytes); }
 
 void Node::release(void* memory) const { bebert::release(api, default_allocator(api), memory); }

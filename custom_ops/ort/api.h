@@ -19,13 +19,31 @@ namespace bebert {
 void* allocate(const OrtApi* api, OrtAllocator* allocator, size_t bytes);
 void release(const OrtApi* api, OrtAllocator* allocator, void* memory);
 
+// A tensor in memory, and its shape: the first sizes of it, where there are more.
+struct Array {
+  static constexpr size_t kSizes = 6;
+
+  const void* data;
+  size_t rank;
+  int64_t dims[kSizes];
+
+  size_t sizes() const { return rank < kSizes ? rank : kSizes; }
+};
+
 // One node of a graph, as its messages name it.
 struct Node {
+  static constexpr size_t kMaxInputs = 10;
+
   const OrtApi* api;
-  const char* op;  // "bebert::Quantize"
+  const char* op;               // "bebert::Quantize"
+  Array constants[kMaxInputs];  // the inputs that are constant; data is null for the others
 
   OrtStatus* error(const Text& text, OrtErrorCode code = ORT_INVALID_ARGUMENT) const;
   OrtStatus* out_of_memory() const;
+
+  // At creation: asking for the shapes of constants in every call would take a third of the time of a short one.
+  OrtStatus* find_constants(const OrtKernelInfo* info, size_t inputs);
+  OrtStatus* read(const OrtValue* value, Array* array) const;
 
   // Memory that lives as long as the kernel.
   void* allocate(size_t bytes) const;

@@ -5,10 +5,10 @@ namespace bebert {
 
 namespace {
 
-OrtStatus* read_weight(const Node& node, const OrtValue* value, int64_t k, Dim& members, Dim& n, Tensor* weight) {
+OrtStatus* check_weight(const Node& node, const Array& array, int64_t k, Dim& members, Dim& n, Tensor* weight) {
   Dim row_bytes{"bytes of k channels", 0, packed_row_bytes(k)};
   const Axis axes[] = {members, n, row_bytes};
-  return read_value(node, value, MatMulWeights::kInput, "weight", axes, 3, weight);
+  return check_shape(node, array, MatMulWeights::kInput, "weight", axes, 3, weight);
 }
 
 }  // namespace
@@ -19,13 +19,11 @@ OrtStatus* MatMulWeights::create(const Node& node, const OrtKernelInfo* info, Is
   BEBERT_TRY(attributes.integer("k", 1, kMaxSize, &plan.k));
   BEBERT_TRY(attributes.code("input_code", &plan.input));
 
-  int32_t constant = 0;
-  const OrtValue* value = nullptr;
-  BEBERT_TRY(node.api->KernelInfoGetConstantInput_tensor(info, kInput, &constant, &value));
-  if (!constant) return nullptr;
+  const Array& constant = node.constants[kInput];
+  if (!constant.data) return nullptr;
   Dim members{"members"}, n{"n", 1};
   Tensor weight;
-  BEBERT_TRY(read_weight(node, value, plan.k, members, n, &weight));
+  BEBERT_TRY(check_weight(node, constant, plan.k, members, n, &weight));
   plan.members = members.size;
   plan.n = n.size;
   interleaved = static_cast<uint8_t*>(node.allocate(packed_binary_matmul_interleaved_bytes(plan)));
@@ -62,10 +60,9 @@ OrtStatus* MatMulOperands::read_weights(PackedBinaryMatMulArgs* args) {
     args->weights = weights_.interleaved;
     return nullptr;
   }
-  const OrtValue* value = nullptr;
-  BEBERT_TRY(call_.node.api->KernelContext_GetInput(call_.context, MatMulWeights::kInput, &value));
+  Dim row_bytes{"bytes of k channels", 0, packed_row_bytes(plan_.k)};
   Tensor weight;
-  BEBERT_TRY(read_weight(call_.node, value, plan_.k, members_, n_, &weight));
+  BEBERT_TRY(call_.input(MatMulWeights::kInput, "weight", {members_, n_, row_bytes}, &weight));
   plan_.members = members_.size;
   plan_.n = n_.size;
   owned_ = static_cast<uint8_t*>(host_.allocate(host_.context, packed_binary_matmul_interleaved_bytes(plan_)));

@@ -25,7 +25,8 @@ constexpr size_t kDomainLength = sizeof("bebert::") - 1;
 
 template <OrtElementType... types>
 struct Types {
-  static size_t count(const OrtCustomOp*) { return sizeof...(types); }
+  static constexpr size_t kCount = sizeof...(types);
+  static size_t count(const OrtCustomOp*) { return kCount; }
   static OrtElementType at(const OrtCustomOp*, size_t index) {
     constexpr OrtElementType kTypes[] = {types..., OrtElementType(0)};
     return kTypes[index];
@@ -34,7 +35,9 @@ struct Types {
 
 template <class Kernel>
 OrtStatus* create_kernel(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info, void** created) {
-  const Node node = {api, Kernel::kName};
+  Node node = {api, Kernel::kName, {}};
+  static_assert(Kernel::Inputs::kCount <= Node::kMaxInputs, "a Node notes no more constants");
+  BEBERT_TRY(node.find_constants(info, Kernel::Inputs::kCount));
   void* memory = node.allocate(sizeof(Kernel));
   if (!memory) return node.out_of_memory();
   Kernel* kernel = static_cast<Kernel*>(memory);

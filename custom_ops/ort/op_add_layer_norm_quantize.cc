@@ -26,7 +26,7 @@ struct AddLayerNormQuantizeKernel {
   }
 
   OrtStatus* compute(OrtKernelContext* context) const {
-    const Call call = {node, context};
+    const Call call(node, context);
     Dim members{"members"}, tokens{"tokens"}, channels{"channels", 1};
     Tensor x, residual, gamma, beta, shift, inverse_step;
     BEBERT_TRY(call.input(2, "gamma", {members, channels}, &gamma));

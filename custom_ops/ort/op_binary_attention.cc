@@ -72,7 +72,7 @@ struct BinaryAttentionKernel {
   }
 
   OrtStatus* compute(OrtKernelContext* context) const {
-    const Call call = {node, context};
+    const Call call(node, context);
     Dim members{"members"}, query_tokens{"query tokens"}, key_tokens{"key tokens"}, offsets{"sequences + 1", 1};
     Dim heads{"heads", 0, config.heads}, hidden{"heads * head_size", 0, config.heads * config.head_size};
     Tensor query_offsets, key_offsets, score_scale, probability_inverse_step, context_scale, shift, inverse_step;

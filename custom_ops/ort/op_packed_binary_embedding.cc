@@ -20,7 +20,7 @@ struct PackedBinaryEmbeddingKernel {
   OrtStatus* create(const OrtKernelInfo* info) { return Attributes{node, info}.integer("k", 1, kMaxSize, &channels); }
 
   OrtStatus* compute(OrtKernelContext* context) const {
-    const Call call = {node, context};
+    const Call call(node, context);
     Dim members{"members"}, rows{"rows", 1}, tokens{"tokens"};
     Dim row_bytes{"bytes of k channels", 0, packed_row_bytes(channels)};
     Tensor ids, weight, scale;

@@ -19,7 +19,7 @@ struct PackedBinaryMatMulKernel {
   OrtStatus* create(const OrtKernelInfo* info) { return weights.create(node, info, isa); }
 
   OrtStatus* compute(OrtKernelContext* context) const {
-    const Call call = {node, context};
+    const Call call(node, context);
     KernelHost kernel_host(node.api, context);
     BEBERT_TRY(kernel_host.open());
     const Host host = kernel_host.host();

@@ -50,7 +50,7 @@ struct PackedBinaryMatMulQuantizeKernel {
   }
 
   OrtStatus* compute(OrtKernelContext* context) const {
-    const Call call = {node, context};
+    const Call call(node, context);
     KernelHost kernel_host(node.api, context);
     BEBERT_TRY(kernel_host.open());
     const Host host = kernel_host.host();

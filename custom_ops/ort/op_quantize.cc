@@ -20,7 +20,7 @@ struct QuantizeKernel {
   OrtStatus* create(const OrtKernelInfo* info) { return Attributes{node, info}.code("output_code", &output_code); }
 
   OrtStatus* compute(OrtKernelContext* context) const {
-    const Call call = {node, context};
+    const Call call(node, context);
     Dim members{"members"}, tokens{"tokens"}, channels{"channels", 1};
     Tensor x, shift, inverse_step;
     BEBERT_TRY(call.input(1, "shift", {members, channels}, &shift));

@@ -16,14 +16,13 @@ void describe(Text& text, const Axis& axis) {
 }
 
 // "input 0 (x) has shape [2, 3], expected [1 or members=2, tokens, channels=8]".
-OrtStatus* shape_error(const Node& node, const Tensor& tensor, const int64_t* dims, size_t found, const Axis* axes,
-                       int rank) {
+OrtStatus* shape_error(const Node& node, const Tensor& tensor, const Array& array, const Axis* axes, size_t rank) {
   Text text;
   text << tensor;
   text << " has shape [";
-  for (size_t i = 0; i < found; ++i) text << (i ? ", " : "") << dims[i];
+  for (size_t i = 0; i < array.sizes(); ++i) text << (i ? ", " : "") << array.dims[i];
   text << "], expected [";
-  for (int i = 0; i < rank; ++i) {
+  for (size_t i = 0; i < rank; ++i) {
     if (i) text << ", ";
     describe(text, axes[i]);
   }
@@ -42,37 +41,26 @@ Text& operator<<(Text& text, const Tensor& tensor) {
   return text << "input " << static_cast<int64_t>(tensor.index) << " (" << tensor.name << ")";
 }
 
-OrtStatus* read_value(const Node& node, const OrtValue* value, size_t index, const char* name, const Axis* axes,
-                      int rank, Tensor* tensor) {
-  *tensor = {index, name, {}, nullptr};
-  if (!value) {
-    Text text;
-    text << *tensor;
-    return node.error(text << " is missing");
+OrtStatus* check_shape(const Node& node, const Array& array, size_t index, const char* name, const Axis* axes,
+                       size_t rank, Tensor* tensor) {
+  *tensor = {index, name, {}, array.data};
+  bool good = array.rank == rank;
+  for (size_t i = 0; good && i < rank; ++i) good = matches(axes[i], array.dims[i]);
+  if (!good) return shape_error(node, *tensor, array, axes, rank);
+  for (size_t i = 0; i < rank; ++i) {
+    tensor->dims[i] = array.dims[i];
+    if (!axes[i].or_one) axes[i].dim->size = array.dims[i];
   }
-
-  constexpr size_t kShownRank = 8;
-  int64_t dims[kShownRank] = {};
-  size_t found = 0;
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  BEBERT_TRY(node.api->GetTensorTypeAndShape(value, &info));
-  OrtStatus* status = node.api->GetDimensionsCount(info, &found);
-  if (!status) status = node.api->GetDimensions(info, dims, found < kShownRank ? found : kShownRank);
-  node.api->ReleaseTensorTypeAndShapeInfo(info);
-  BEBERT_TRY(status);
-
-  bool good = found == static_cast<size_t>(rank);
-  for (int i = 0; good && i < rank; ++i) good = matches(axes[i], dims[i]);
-  if (!good) return shape_error(node, *tensor, dims, found < kShownRank ? found : kShownRank, axes, rank);
-  for (int i = 0; i < rank; ++i) {
-    tensor->dims[i] = dims[i];
-    if (!axes[i].or_one) axes[i].dim->size = dims[i];
-  }
-
-  void* data = nullptr;
-  BEBERT_TRY(node.api->GetTensorMutableData(const_cast<OrtValue*>(value), &data));
-  tensor->data = data;
   return nullptr;
+}
+
+OrtStatus* Call::read(size_t index, const char* name, Array* array) const {
+  const OrtValue* value = nullptr;
+  BEBERT_TRY(node.api->KernelContext_GetInput(context, index, &value));
+  if (value) return node.read(value, array);
+  Text text;
+  text << Tensor{index, name, {}, nullptr};
+  return node.error(text << " is missing");
 }
 
 }  // namespace bebert

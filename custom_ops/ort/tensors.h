@@ -7,7 +7,7 @@
 
 namespace bebert {
 
-constexpr int kMaxRank = 3;
+constexpr size_t kMaxRank = 3;
 
 // A size that several inputs share. The first input that has it binds it, the others must agree.
 struct Dim {
@@ -39,23 +39,29 @@ struct Tensor {
   const int64_t* integers() const { return static_cast<const int64_t*>(data); }
 };
 
-// Reads `value` as the input `index`, called `name`, and checks its shape.
-OrtStatus* read_value(const Node& node, const OrtValue* value, size_t index, const char* name, const Axis* axes,
-                      int rank, Tensor* tensor);
+// Takes `array` as the input `index`, called `name`, and checks its shape.
+OrtStatus* check_shape(const Node& node, const Array& array, size_t index, const char* name, const Axis* axes,
+                       size_t rank, Tensor* tensor);
 
 // Inputs and outputs of one call of a kernel.
-struct Call {
+class Call {
+ public:
+  Call(const Node& node_, OrtKernelContext* context_) : node(node_), context(context_) {}
+
   const Node& node;
   OrtKernelContext* context;
 
-  template <int rank>
+  template <size_t rank>
   OrtStatus* input(size_t index, const char* name, const Axis (&axes)[rank], Tensor* tensor) const {
-    const OrtValue* value = nullptr;
-    BEBERT_TRY(node.api->KernelContext_GetInput(context, index, &value));
-    return read_value(node, value, index, name, axes, rank, tensor);
+    static_assert(rank <= kMaxRank, "a Tensor holds no more sizes");
+    const Array& constant = node.constants[index];
+    if (constant.data) return check_shape(node, constant, index, name, axes, rank, tensor);
+    Array array = {};
+    BEBERT_TRY(read(index, name, &array));
+    return check_shape(node, array, index, name, axes, rank, tensor);
   }
 
-  template <int rank, class Element>
+  template <size_t rank, class Element>
   OrtStatus* output(size_t index, const int64_t (&dims)[rank], Element** data) const {
     OrtValue* value = nullptr;
     BEBERT_TRY(node.api->KernelContext_GetOutput(context, index, dims, rank, &value));
@@ -64,6 +70,9 @@ struct Call {
     *data = static_cast<Element*>(memory);
     return nullptr;
   }
+
+ private:
+  OrtStatus* read(size_t index, const char* name, Array* array) const;
 };
 
 // "input 3 (offsets)".
