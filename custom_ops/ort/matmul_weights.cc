@@ -32,17 +32,14 @@ OrtStatus* MatMulWeights::create(const Node& node, const OrtKernelInfo* info, Is
   return nullptr;
 }
 
-OrtStatus* MatMulWeights::constant_parameter(const Node& node, const OrtKernelInfo* info, size_t index,
-                                             const char* name, const float** data) const {
+OrtStatus* MatMulWeights::constant_parameter(const Node& node, size_t index, const char* name,
+                                             const float** data) const {
   *data = nullptr;
-  int32_t constant = 0;
-  const OrtValue* value = nullptr;
-  BEBERT_TRY(node.api->KernelInfoGetConstantInput_tensor(info, index, &constant, &value));
-  if (!constant || !interleaved) return nullptr;
+  if (!node.constants[index].data || !interleaved) return nullptr;
   Dim members{"members", 0, plan.members}, n{"n", 1, plan.n};
   const Axis axes[] = {members, n};
   Tensor tensor;
-  BEBERT_TRY(read_value(node, value, index, name, axes, 2, &tensor));
+  BEBERT_TRY(check_shape(node, node.constants[index], index, name, axes, 2, &tensor));
   *data = tensor.floats();
   return nullptr;
 }

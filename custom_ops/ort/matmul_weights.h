@@ -18,8 +18,7 @@ struct MatMulWeights {
   // Reads the attributes k and input_code.
   OrtStatus* create(const Node& node, const OrtKernelInfo* info, Isa isa);
   // An input of shape [members, n]; after create(). Null data where it, or the weights, are not constant.
-  OrtStatus* constant_parameter(const Node& node, const OrtKernelInfo* info, size_t index, const char* name,
-                                const float** data) const;
+  OrtStatus* constant_parameter(const Node& node, size_t index, const char* name, const float** data) const;
   void destroy(const Node& node);
 };
 

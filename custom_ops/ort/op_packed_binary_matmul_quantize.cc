@@ -27,15 +27,15 @@ struct PackedBinaryMatMulQuantizeKernel {
     activation = static_cast<Activation>(number);
     BEBERT_TRY(attributes.code("output_code", &output_code));
     BEBERT_TRY(weights.create(node, info, isa));
-    return find_zero_ranges(info);
+    return find_zero_ranges();
   }
 
-  OrtStatus* find_zero_ranges(const OrtKernelInfo* info) {
+  OrtStatus* find_zero_ranges() {
     PackedBinaryMatMulArgs args = {};
-    BEBERT_TRY(weights.constant_parameter(node, info, 2, "scale", &args.scale));
-    BEBERT_TRY(weights.constant_parameter(node, info, 3, "bias", &args.bias));
-    BEBERT_TRY(weights.constant_parameter(node, info, 4, "shift", &args.shift));
-    BEBERT_TRY(weights.constant_parameter(node, info, 5, "inverse_step", &args.inverse_step));
+    BEBERT_TRY(weights.constant_parameter(node, 2, "scale", &args.scale));
+    BEBERT_TRY(weights.constant_parameter(node, 3, "bias", &args.bias));
+    BEBERT_TRY(weights.constant_parameter(node, 4, "shift", &args.shift));
+    BEBERT_TRY(weights.constant_parameter(node, 5, "inverse_step", &args.inverse_step));
     if (output_code.width != 1 || !args.scale || !args.bias || !args.shift || !args.inverse_step) return nullptr;
     args.output = output_code;
     args.activation = activation;
