@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compares every CPU path of this machine with scalar: kernel_tests [seed [rounds]]
 #include "support.h"
+#include "tests.h"
 
 int main(int argc, char** argv) {
   const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;

@@ -3,6 +3,8 @@
 #include "../../custom_ops/kernels/arithmetic.h"
 #include "../../custom_ops/kernels/packed_binary_matmul/packed_binary_matmul.h"
 #include "support.h"
+#include "test_host.h"
+#include "tests.h"
 
 namespace bebert {
 
@@ -52,7 +54,7 @@ int64_t fill_every_sum(CodeType input, int64_t k, uint8_t* codes) {
 
 void run(const PackedBinaryMatMulPlan& plan, PackedBinaryMatMulArgs args, const Array<uint8_t>& rows, uint8_t* out) {
   TestHost host;
-  const Array<uint8_t> weights(static_cast<int64_t>(packed_binary_matmul_interleaved_bytes(plan)));
+  const Array<uint8_t> weights(static_cast<int64_t>(packed_binary_matmul_interleaved_bytes(plan)), 64);
   packed_binary_matmul_interleave(plan, rows.data(), weights.data(), host.host());
   args.weights = weights.data();
   args.codes_out = out;
@@ -91,15 +93,14 @@ void compare(Random& random, int64_t k, CodeType input, CodeType output, Activat
       expect(isa != Isa::x86_avx512, "zero ranges: found");
       continue;
     }
-    char text[128];
-    std::snprintf(text, sizeof(text), "zero ranges %s: k %lld, input [%d, %d, %d], output [%d, %d, %d], activation %d",
-                  name(isa), static_cast<long long>(k), input.width, input.low, input.high, output.width, output.low,
-                  output.high, static_cast<int>(activation));
+    const std::string what =
+        format("zero ranges %s: k %d, input %s, output %s, activation %d", name(isa), static_cast<int>(k),
+               text(input).c_str(), text(output).c_str(), static_cast<int>(activation));
     args.zero_begin = begin.data();
     args.zero_length = length.data();
     const Array<uint8_t> found(bytes);
     run(plan, args, rows, found.data());
-    expect_same(found, expected, text);
+    expect_same(found, expected, what);
     args.zero_begin = nullptr;
     args.zero_length = nullptr;
   }
