@@ -7,6 +7,14 @@ set(BEBERT_EDGE_FLAGS_x86_avx512 -mavx2 -mbmi -mbmi2 -mpopcnt -mavx512f -mavx512
                                  -mavx512vnni -mavx512vpopcntdq -mavx512bitalg)
 set(BEBERT_EDGE_MSVC_FLAGS_x86_avx512 /arch:AVX512)
 
+set(BEBERT_EDGE_PROCESSORS_arm64_neon "^(aarch64|arm64|ARM64)$")
+set(BEBERT_EDGE_FLAGS_arm64_neon "") # the baseline
+set(BEBERT_EDGE_MSVC_FLAGS_arm64_neon "")
+
+set(BEBERT_EDGE_PROCESSORS_arm64_dotprod "${BEBERT_EDGE_PROCESSORS_arm64_neon}")
+set(BEBERT_EDGE_FLAGS_arm64_dotprod -march=armv8.2-a+dotprod)
+set(BEBERT_EDGE_MSVC_FLAGS_arm64_dotprod /arch:armv8.2)
+
 # Adds the files <path>.cc of the folders given to a target, where the target processor can have the path; the kernels.inc
 # of those folders list it on the same condition.
 function(bebert_edge_add_path target path)

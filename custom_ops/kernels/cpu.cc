@@ -11,6 +11,12 @@
 #else
 #include <cpuid.h>
 #endif
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define BEBERT_ARM64 1
+#if defined(__linux__)
+// Weak: where the process offers no such function, the baseline is what there is.
+extern "C" __attribute__((weak)) unsigned long getauxval(unsigned long type);
+#endif
 #endif
 
 namespace bebert {
@@ -23,6 +29,8 @@ const char* name(Isa isa) {
       return "x86_avx512";
     case Isa::arm64_neon:
       return "arm64_neon";
+    case Isa::arm64_dotprod:
+      return "arm64_dotprod";
     case Isa::scalar:
       break;
   }
@@ -37,6 +45,8 @@ bool supported(Isa isa, CpuFlags flags) {
       return flags.avx512;
     case Isa::arm64_neon:
       return flags.neon;
+    case Isa::arm64_dotprod:
+      return flags.dotprod;
     case Isa::scalar:
       break;
   }
@@ -81,7 +91,7 @@ constexpr uint32_t bit(int index) { return uint32_t(1) << index; }
 
 // Bit positions: Intel SDM volume 2A, CPUID; volume 1, section 13.3 (XCR0).
 CpuFlags detect() {
-  CpuFlags flags = {false, false, false};
+  CpuFlags flags = {};
   if (cpuid(0).eax < 7) return flags;
   const Registers leaf1 = cpuid(1);
   constexpr uint32_t kPopcntOsxsaveAvx = bit(23) | bit(27) | bit(28);
@@ -100,15 +110,34 @@ CpuFlags detect() {
   return flags;
 }
 
-#else
+#elif defined(BEBERT_ARM64)
 
-CpuFlags detect() {
-#if defined(__aarch64__) || defined(_M_ARM64)
-  return {false, false, true};  // Advanced SIMD is part of the AArch64 baseline
+namespace {
+
+bool has_dot_product() {
+#if defined(__APPLE__)
+  return true;  // every Mac and, from the A12 on, every iPhone
+#elif defined(__linux__)
+  // AT_HWCAP and HWCAP_ASIMDDP: Linux, include/uapi/linux/auxvec.h and arch/arm64/include/uapi/asm/hwcap.h.
+  return getauxval && (getauxval(16) >> 20 & 1);
 #else
-  return {false, false, false};
+  return false;
 #endif
 }
+
+}  // namespace
+
+// Advanced SIMD is part of the AArch64 baseline.
+CpuFlags detect() {
+  CpuFlags flags = {};
+  flags.neon = true;
+  flags.dotprod = has_dot_product();
+  return flags;
+}
+
+#else
+
+CpuFlags detect() { return {}; }
 
 #endif
 

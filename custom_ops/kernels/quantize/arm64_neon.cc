@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../arm64_neon_arithmetic.h"
+#include "quantize.h"
+
+namespace bebert {
+
+void quantize_arm64_neon(const QuantizeRows& rows) {
+  const CodeRange range(rows.quantizer.code);
+  const int64_t channels = rows.channels;
+  const float* x = rows.x;
+  uint8_t* codes = rows.codes;
+  for (int64_t t = 0; t < rows.tokens; ++t) {
+    for (int64_t c = 0; c < channels; c += 16) {
+      quantize_lanes(load_floats(x + c, channels - c), rows.quantizer, range, c, channels - c, codes);
+    }
+    clear_padding(rows.quantizer.code, channels, codes);
+    x += channels;
+    codes += code_row_bytes(rows.quantizer.code, channels);
+  }
+}
+
+}  // namespace bebert
