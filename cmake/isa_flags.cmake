@@ -2,6 +2,10 @@
 # The CPU paths beyond scalar: the processors that can have them, and the compiler flags of their files. Every other file
 # is compiled for the baseline of the architecture.
 
+set(BEBERT_EDGE_PROCESSORS_x86_avx2 "^(x86_64|amd64|AMD64)$")
+set(BEBERT_EDGE_FLAGS_x86_avx2 -mavx2 -mbmi -mbmi2 -mpopcnt)
+set(BEBERT_EDGE_MSVC_FLAGS_x86_avx2 /arch:AVX2)
+
 set(BEBERT_EDGE_PROCESSORS_x86_avx512 "^(x86_64|amd64|AMD64)$")
 set(BEBERT_EDGE_FLAGS_x86_avx512 -mavx2 -mbmi -mbmi2 -mpopcnt -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi
                                  -mavx512vnni -mavx512vpopcntdq -mavx512bitalg)
