@@ -85,16 +85,17 @@ void fill(const Buffer<uint8_t>& bytes, CodeType code) {
 
 // Products a second of the peak loop for a code type; 0 where there is none.
 double peak(Isa isa, CodeType input) {
-  if (isa != Isa::x86_avx512) return 0;
+  int64_t (*loop)(int64_t) = nullptr;
 #if defined(__x86_64__) || defined(_M_X64)
-  const auto loop = input.width == 1 ? peak_bits_x86_avx512 : peak_tables_x86_avx512;
+  const bool bits = input.width == 1;
+  if (isa == Isa::x86_avx512) loop = bits ? peak_bits_x86_avx512 : peak_tables_x86_avx512;
+  if (isa == Isa::x86_avx2) loop = bits ? peak_bits_x86_avx2 : peak_tables_x86_avx2;
+#endif
+  if (!loop) return 0;
   const int passes = input.high - input.low > 15 ? 2 : 1;
   int64_t products = 0;
   const Times times = measure([&] { products = loop(10000); });
   return static_cast<double>(products) / times.best / passes;
-#else
-  return 0;
-#endif
 }
 
 void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input, NamedCode output,

@@ -8,6 +8,8 @@
 namespace bebert {
 
 // Each runs `rounds` rounds and returns the number of products done.
+int64_t peak_bits_x86_avx2(int64_t rounds);
+int64_t peak_tables_x86_avx2(int64_t rounds);
 int64_t peak_bits_x86_avx512(int64_t rounds);
 int64_t peak_tables_x86_avx512(int64_t rounds);
 

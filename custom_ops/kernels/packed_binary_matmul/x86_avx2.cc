@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// AVX2: for each 64 output channels (or 128) the exact sums of all tokens of a task, then their epilogue.
+#include "x86_avx2_bits.h"
+#include "x86_avx2_epilogue.h"
+#include "x86_avx2_values.h"
+
+namespace bebert {
+
+namespace {
+
+// Enough for both layouts, which round k up differently.
+size_t interleaved_bytes(int64_t n, int64_t k) {
+  const int64_t bits = BitUnits::count(k) * BitUnits::kBytes, values = ValueUnits::count(k) * ValueUnits::kBytes;
+  return static_cast<size_t>(padded_channels(n) / kChannelBlock * (bits > values ? bits : values));
+}
+
+void interleave(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out) {
+  if (input.width == 1) {
+    interleave_bits(rows, n, k, out);
+  } else {
+    interleave_values(rows, n, k, out);
+  }
+}
+
+// A pair of tokens of one-bit codes shares its tables; the last token may have none to share with.
+size_t table_bytes(int64_t k, CodeType input) {
+  const int64_t bytes = input.width == 1 ? pair_table_bytes(k) : passes(input) * ValueUnits::count(k) * kUnitTableBytes;
+  return static_cast<size_t>(kTermBytes + bytes);
+}
+
+void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* tables) {
+  if (input.width == 1) {
+    build_bit_tables(codes, tokens, k, input, tables);
+  } else {
+    build_value_tables(codes, tokens, k, input, tables);
+  }
+}
+
+void multiply(const PackedBinaryMatMulTask& task) {
+  alignas(64) int32_t sums[2][kTokenBlock][kChannelBlock];
+  int64_t channel = task.channel_begin;
+  if (task.input.width == 1) {
+    Sums pair[2] = {sums[0], sums[1]};
+    for (; channel + kChannelBlock < task.channel_end; channel += 2 * kChannelBlock) {
+      multiply_bits<4>(task, channel, pair);
+      store(task, channel, sums[0][0]);
+      store(task, channel + kChannelBlock, sums[1][0]);
+    }
+  }
+  for (; channel < task.channel_end; channel += kChannelBlock) {
+    Sums one[1] = {sums[0]};
+    if (task.input.width == 1) {
+      multiply_bits<2>(task, channel, one);
+    } else {
+      multiply_values(task, channel, sums[0]);
+    }
+    store(task, channel, sums[0][0]);
+  }
+}
+
+}  // namespace
+
+const PackedBinaryMatMulKernel packed_binary_matmul_x86_avx2 = {interleaved_bytes, interleave, table_bytes,
+                                                                build_tables,      multiply,   store};
+
+}  // namespace bebert

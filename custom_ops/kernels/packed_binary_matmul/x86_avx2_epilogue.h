@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the exact sums of a block of channels to floats or codes.
+#ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX2_EPILOGUE_H_
+#define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX2_EPILOGUE_H_
+
+#include "../x86_avx2_arithmetic.h"
+#include "x86_avx2_tile.h"
+
+namespace bebert {
+namespace {
+
+// The parameters of one block of channels; zeros after the last.
+template <class T>
+struct alignas(32) BlockOf {
+  T values[kChannelBlock];
+
+  BlockOf(const T* from, int64_t count) {
+    memset(values, 0, sizeof(values));
+    memcpy(values, from, static_cast<size_t>(count) * sizeof(T));
+  }
+};
+
+template <Activation kActivation>
+inline __m256 activate(__m256 y) {
+  if (kActivation == Activation::relu) return _mm256_max_ps(y, _mm256_setzero_ps());
+  if (kActivation == Activation::gelu) return gelu(y);
+  return y;
+}
+
+inline uint64_t first_bits(int64_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
+
+// A block starts at channel `channel`, of which the first `count` exist.
+void store_floats(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
+  const BlockOf<float> scale(task.scale + channel, count), bias(task.bias + channel, count);
+  float* y = task.y + channel;
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, y += task.n) {
+    for (int64_t c = 0; c < count; c += 8) {
+      const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(sums + c)), _mm256_load_ps(scale.values + c));
+      store_floats(y + c, Lanes(count - c), _mm256_add_ps(product, _mm256_load_ps(bias.values + c)));
+    }
+  }
+}
+
+// Bits by comparisons of sums alone: the sign bit is flipped, so that signed comparisons order unsigned numbers.
+void store_bits(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
+  BlockOf<int32_t> begin(task.zero_begin + channel, count);
+  BlockOf<uint32_t> length(task.zero_length + channel, count);
+  for (int c = 0; c < kChannelBlock; ++c) {
+    begin.values[c] ^= INT32_MIN;
+    length.values[c] ^= 0x80000000u;
+  }
+  const int64_t row_bytes = packed_row_bytes(task.n);
+  uint8_t* codes = task.codes_out + channel / 8;
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
+    uint64_t bits = 0;
+    BEBERT_UNROLL
+    for (int c = 0; c < kChannelBlock; c += 8) {
+      const __m256i beyond = _mm256_sub_epi32(load_vector(sums + c), load_vector(begin.values + c));
+      const __m256i one = _mm256_cmpgt_epi32(beyond, load_vector(length.values + c));
+      bits |= static_cast<uint64_t>(_mm256_movemask_ps(_mm256_castsi256_ps(one))) << c;
+    }
+    bits &= first_bits(count);
+    memcpy(codes, &bits, sizeof(bits));
+  }
+}
+
+template <Activation kActivation, bool kBits>
+void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
+  const BlockOf<float> scale(task.scale + channel, count), bias(task.bias + channel, count);
+  const BlockOf<float> shift(task.shift + channel, count), inverse_step(task.inverse_step + channel, count);
+  const CodeRange range(task.output);
+  const auto z = [&](const int32_t* token_sums, int64_t c) {
+    const __m256 product =
+        _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(token_sums + c)), _mm256_load_ps(scale.values + c));
+    const __m256 y = activate<kActivation>(_mm256_add_ps(product, _mm256_load_ps(bias.values + c)));
+    return _mm256_mul_ps(_mm256_add_ps(y, _mm256_load_ps(shift.values + c)), _mm256_load_ps(inverse_step.values + c));
+  };
+  const int64_t row_bytes = code_row_bytes(task.output, task.n);
+  uint8_t* codes = task.codes_out + (kBits ? channel / 8 : channel);
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
+    if (kBits) {
+      uint64_t bits = 0;
+      for (int c = 0; c < kChannelBlock; c += 8) bits |= static_cast<uint64_t>(range.bits(z(sums, c))) << c;
+      bits &= first_bits(count);
+      memcpy(codes, &bits, sizeof(bits));
+      continue;
+    }
+    alignas(32) uint8_t levels[kChannelBlock];
+    for (int c = 0; c < kChannelBlock; c += 32) {
+      store_vector(levels + c, narrow_to_bytes(range.levels(z(sums, c)), range.levels(z(sums, c + 8)),
+                                               range.levels(z(sums, c + 16)), range.levels(z(sums, c + 24))));
+    }
+    memcpy(codes, levels, static_cast<size_t>(count));
+  }
+}
+
+void store(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
+  const int64_t count = smaller(kChannelBlock, task.n - channel);
+  if (task.y) return store_floats(task, channel, count, sums);
+  if (task.zero_begin) return store_bits(task, channel, count, sums);
+  const bool bits = task.output.width == 1;
+  const auto choose = [bits](auto bit_codes, auto byte_codes) { return bits ? bit_codes : byte_codes; };
+  switch (task.activation) {
+    case Activation::relu:
+      return choose(store_codes<Activation::relu, true>, store_codes<Activation::relu, false>)(task, channel, count,
+                                                                                               sums);
+    case Activation::gelu:
+      return choose(store_codes<Activation::gelu, true>, store_codes<Activation::gelu, false>)(task, channel, count,
+                                                                                               sums);
+    case Activation::none:
+      break;
+  }
+  choose(store_codes<Activation::none, true>, store_codes<Activation::none, false>)(task, channel, count, sums);
+}
+
+}  // namespace
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX2_EPILOGUE_H_
