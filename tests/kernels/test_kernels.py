@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds kernel_tests, which compares every CPU path of this machine with scalar bit for bit, and runs it."""
+"""Every CPU path of this machine against scalar, bit for bit: fixed shapes (kernel_tests) and random ones (fuzz)."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from programs import build, run
+
 BUILDS = {
     "release": ["-DCMAKE_BUILD_TYPE=Release"],
     "sanitized": [
@@ -17,20 +17,31 @@ BUILDS = {
         "-DCMAKE_CXX_FLAGS=-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all",
     ],
 }
+FUZZ_CASES = {"release": 12000, "sanitized": 8000}
+
+pytestmark = pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake and a C++ compiler")
 
 
-def run(*command: str) -> str:
-    finished = subprocess.run(command, capture_output=True, text=True)
-    assert finished.returncode == 0, f"{' '.join(command)}\n{finished.stdout[-4000:]}\n{finished.stderr[-4000:]}"
-    return finished.stdout
+@pytest.fixture(scope="module", params=BUILDS)
+def programs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    build(folder, ["kernel_tests", "fuzz"], *BUILDS[request.param])
+    return folder / "tests" / "kernels"
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake and a C++ compiler")
-@pytest.mark.parametrize("build", BUILDS)
-def test_every_cpu_path_equals_scalar(build: str, tmp_path: Path) -> None:
-    options = ["-DBEBERT_EDGE_TESTS=ON", "-DBEBERT_EDGE_WERROR=ON", *BUILDS[build]]
-    run("cmake", "-S", str(REPOSITORY), "-B", str(tmp_path), *options)
-    run("cmake", "--build", str(tmp_path), "--target", "kernel_tests", "--parallel", "2")
-    output = run(str(tmp_path / "tests" / "kernels" / "kernel_tests"), "1", "3" if build == "release" else "1")
+def test_fixed_shapes(programs: Path, request: pytest.FixtureRequest) -> None:
+    rounds = "3" if request.node.callspec.params["programs"] == "release" else "1"
+    output = run(programs / "kernel_tests", "1", rounds)
     assert output.splitlines()[0].startswith("paths: ")
     assert output.splitlines()[-1] == "all the same"
+
+
+def test_fuzz(programs: Path, request: pytest.FixtureRequest) -> None:
+    cases = FUZZ_CASES[request.node.callspec.params["programs"]]
+    output = run(programs / "fuzz", "--cases", str(cases))
+    assert output.splitlines()[-1] == f"{cases} cases, all the same"
+
+
+def test_fuzz_takes_only_known_paths(programs: Path) -> None:
+    with pytest.raises(AssertionError, match="usage: fuzz"):
+        run(programs / "fuzz", "--cases", "1", "--path", "x86_avx1024")
