@@ -55,50 +55,86 @@ struct PairwiseSums {
   }
 };
 
+constexpr int kXnorVectors = kXnorChannels / 4;
+
+// counts[v] += counted bits. Written so that GCC keeps the counts of a tile in registers: it would begin with all of
+// its xor and spill. The order suits processors that execute in order.
+#if defined(__GNUC__)
+#define BEBERT_COUNT(operation)                                                                                     \
+  uint8x16_t a, b, c, d;                                                                                            \
+  __asm__(operation " %[a].16b, %[codes].16b, %[row0].16b\n\t" operation                                            \
+                    " %[b].16b, %[codes].16b, %[row1].16b\n\t" operation                                            \
+                    " %[c].16b, %[codes].16b, %[row2].16b\n\t" operation                                            \
+                    " %[d].16b, %[codes].16b, %[row3].16b\n\t"                                                      \
+                    "cnt %[a].16b, %[a].16b\n\t"                                                                    \
+                    "cnt %[b].16b, %[b].16b\n\t"                                                                    \
+                    "cnt %[c].16b, %[c].16b\n\t"                                                                    \
+                    "cnt %[d].16b, %[d].16b\n\t"                                                                    \
+                    "add %[sum0].16b, %[sum0].16b, %[a].16b\n\t"                                                    \
+                    "add %[sum1].16b, %[sum1].16b, %[b].16b\n\t"                                                    \
+                    "add %[sum2].16b, %[sum2].16b, %[c].16b\n\t"                                                    \
+                    "add %[sum3].16b, %[sum3].16b, %[d].16b"                                                        \
+          : [a] "=&w"(a), [b] "=&w"(b), [c] "=&w"(c), [d] "=&w"(d), [sum0] "+w"(counts[0]), [sum1] "+w"(counts[1]), \
+            [sum2] "+w"(counts[2]), [sum3] "+w"(counts[3])                                                          \
+          : [codes] "w"(codes), [row0] "w"(rows[0]), [row1] "w"(rows[1]), [row2] "w"(rows[2]), [row3] "w"(rows[3]))
+
+template <bool kSign>
+inline void count_bits(uint8x16_t codes, const uint8x16_t (&rows)[kXnorVectors], uint8x16_t (&counts)[kXnorVectors]) {
+  if (kSign) {
+    BEBERT_COUNT("eor");
+  } else {
+    BEBERT_COUNT("and");
+  }
+}
+#undef BEBERT_COUNT
+#else
+template <bool kSign>
+inline void count_bits(uint8x16_t codes, const uint8x16_t (&rows)[kXnorVectors], uint8x16_t (&counts)[kXnorVectors]) {
+  for (int v = 0; v < kXnorVectors; ++v) {
+    const uint8x16_t bits = kSign ? veorq_u8(codes, rows[v]) : vandq_u8(codes, rows[v]);
+    counts[v] = vaddq_u8(counts[v], vcntq_u8(bits));
+  }
+}
+#endif
+
 // Adds twice the counted bits of kTokens tokens and 16 channels to `sums`. Steps are of 32 channels of K.
 template <class Adder, int kTokens, bool kSign>
 void xnor_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* weights, int64_t steps, Sums sums) {
-  constexpr int kVectors = kXnorChannels / 4;
-  uint32x4_t totals[kTokens][kVectors];
+  uint32x4_t totals[kTokens][kXnorVectors];
   BEBERT_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     const int32_t* start = reinterpret_cast<const int32_t*>(tables + t * token_bytes);
-    for (int v = 0; v < kVectors; ++v) totals[t][v] = vreinterpretq_u32_s32(vld1q_dup_s32(start));
+    for (int v = 0; v < kXnorVectors; ++v) totals[t][v] = vreinterpretq_u32_s32(vld1q_dup_s32(start));
   }
   tables += kTableHeader;
   while (steps > 0) {
     const int64_t count = steps < kXnorPeriod ? steps : kXnorPeriod;
     steps -= count;
-    uint8x16_t counts[kTokens][kVectors];
+    uint8x16_t counts[kTokens][kXnorVectors];
     BEBERT_UNROLL
     for (int t = 0; t < kTokens; ++t) {
       BEBERT_UNROLL
-      for (int v = 0; v < kVectors; ++v) counts[t][v] = vdupq_n_u8(0);
+      for (int v = 0; v < kXnorVectors; ++v) counts[t][v] = vdupq_n_u8(0);
     }
     for (int64_t s = 0; s < count; ++s, tables += 16, weights += kXnorStepBytes) {
-      uint8x16_t rows[kVectors];
+      uint8x16_t rows[kXnorVectors];
       BEBERT_UNROLL
-      for (int v = 0; v < kVectors; ++v) rows[v] = vld1q_u8(weights + 16 * v);
+      for (int v = 0; v < kXnorVectors; ++v) rows[v] = vld1q_u8(weights + 16 * v);
       BEBERT_UNROLL
       for (int t = 0; t < kTokens; ++t) {
-        const uint8x16_t codes = vld1q_u8(tables + t * token_bytes);
-        BEBERT_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          const uint8x16_t bits = kSign ? veorq_u8(codes, rows[v]) : vandq_u8(codes, rows[v]);
-          counts[t][v] = vaddq_u8(counts[t][v], vcntq_u8(bits));
-        }
+        count_bits<kSign>(vld1q_u8(tables + t * token_bytes), rows, counts[t]);
       }
     }
     BEBERT_UNROLL
     for (int t = 0; t < kTokens; ++t) {
       BEBERT_UNROLL
-      for (int v = 0; v < kVectors; ++v) totals[t][v] = Adder::add_twice(totals[t][v], counts[t][v]);
+      for (int v = 0; v < kXnorVectors; ++v) totals[t][v] = Adder::add_twice(totals[t][v], counts[t][v]);
     }
   }
   BEBERT_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     BEBERT_UNROLL
-    for (int v = 0; v < kVectors; ++v) vst1q_s32(sums[t] + 4 * v, vreinterpretq_s32_u32(totals[t][v]));
+    for (int v = 0; v < kXnorVectors; ++v) vst1q_s32(sums[t] + 4 * v, vreinterpretq_s32_u32(totals[t][v]));
   }
 }
 
