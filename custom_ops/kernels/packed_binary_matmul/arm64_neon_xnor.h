@@ -10,6 +10,7 @@
 #ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_ARM64_NEON_XNOR_H_
 #define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_ARM64_NEON_XNOR_H_
 
+#include "../arm64_neon_counts.h"
 #include "arm64_neon_tile.h"
 
 namespace bebert {
@@ -17,7 +18,6 @@ namespace {
 
 constexpr int64_t kXnorChannels = 16;
 constexpr int64_t kXnorStepBytes = 4 * kXnorChannels;
-constexpr int64_t kXnorPeriod = 255 / 8;
 
 inline bool is_sign(CodeType input) { return input.low < 0; }
 
@@ -57,46 +57,6 @@ struct PairwiseSums {
 
 constexpr int kXnorVectors = kXnorChannels / 4;
 
-// counts[v] += counted bits. Written so that GCC keeps the counts of a tile in registers: it would begin with all of
-// its xor and spill. The order suits processors that execute in order.
-#if defined(__GNUC__)
-#define BEBERT_COUNT(operation)                                                                                     \
-  uint8x16_t a, b, c, d;                                                                                            \
-  __asm__(operation " %[a].16b, %[codes].16b, %[row0].16b\n\t" operation                                            \
-                    " %[b].16b, %[codes].16b, %[row1].16b\n\t" operation                                            \
-                    " %[c].16b, %[codes].16b, %[row2].16b\n\t" operation                                            \
-                    " %[d].16b, %[codes].16b, %[row3].16b\n\t"                                                      \
-                    "cnt %[a].16b, %[a].16b\n\t"                                                                    \
-                    "cnt %[b].16b, %[b].16b\n\t"                                                                    \
-                    "cnt %[c].16b, %[c].16b\n\t"                                                                    \
-                    "cnt %[d].16b, %[d].16b\n\t"                                                                    \
-                    "add %[sum0].16b, %[sum0].16b, %[a].16b\n\t"                                                    \
-                    "add %[sum1].16b, %[sum1].16b, %[b].16b\n\t"                                                    \
-                    "add %[sum2].16b, %[sum2].16b, %[c].16b\n\t"                                                    \
-                    "add %[sum3].16b, %[sum3].16b, %[d].16b"                                                        \
-          : [a] "=&w"(a), [b] "=&w"(b), [c] "=&w"(c), [d] "=&w"(d), [sum0] "+w"(counts[0]), [sum1] "+w"(counts[1]), \
-            [sum2] "+w"(counts[2]), [sum3] "+w"(counts[3])                                                          \
-          : [codes] "w"(codes), [row0] "w"(rows[0]), [row1] "w"(rows[1]), [row2] "w"(rows[2]), [row3] "w"(rows[3]))
-
-template <bool kSign>
-inline void count_bits(uint8x16_t codes, const uint8x16_t (&rows)[kXnorVectors], uint8x16_t (&counts)[kXnorVectors]) {
-  if (kSign) {
-    BEBERT_COUNT("eor");
-  } else {
-    BEBERT_COUNT("and");
-  }
-}
-#undef BEBERT_COUNT
-#else
-template <bool kSign>
-inline void count_bits(uint8x16_t codes, const uint8x16_t (&rows)[kXnorVectors], uint8x16_t (&counts)[kXnorVectors]) {
-  for (int v = 0; v < kXnorVectors; ++v) {
-    const uint8x16_t bits = kSign ? veorq_u8(codes, rows[v]) : vandq_u8(codes, rows[v]);
-    counts[v] = vaddq_u8(counts[v], vcntq_u8(bits));
-  }
-}
-#endif
-
 // Adds twice the counted bits of kTokens tokens and 16 channels to `sums`. Steps are of 32 channels of K.
 template <class Adder, int kTokens, bool kSign>
 void xnor_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* weights, int64_t steps, Sums sums) {
@@ -108,7 +68,7 @@ void xnor_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* weight
   }
   tables += kTableHeader;
   while (steps > 0) {
-    const int64_t count = steps < kXnorPeriod ? steps : kXnorPeriod;
+    const int64_t count = steps < kMostCounts ? steps : kMostCounts;
     steps -= count;
     uint8x16_t counts[kTokens][kXnorVectors];
     BEBERT_UNROLL

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention on codes of width 1 by counting bits.
+//
+// Keys are stored as planes of bytes: plane p holds channels 8 p .. 8 p + 7 of 64 keys, so that the counts of all
+// channels of a key add up in one byte. A score then takes one of head_size + 1 values: exponentials and probabilities
+// come from tables. Values are planes too: plane p holds keys 8 p .. 8 p + 7 of 64 channels.
+#ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_ARM64_NEON_BITS_H_
+#define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_ARM64_NEON_BITS_H_
+
+#include "../arm64_neon_counts.h"
+#include "arm64_neon_codes.h"
+
+namespace bebert {
+namespace {
+
+// Entries of the tables: eight vectors.
+constexpr int64_t kTableSize = 128;
+
+// Lanes of a plane: keys or channels.
+constexpr int64_t kPlane = 64;
+
+inline int64_t planes(int64_t bits) { return (bits + 7) / 8; }
+
+// Words of up to eight keys (missing ones are zero) to bytes: byte i of out[p] is byte p of word i.
+inline void load_columns(const HeadCodes& codes, int64_t key, int64_t channel, int64_t channels, uint8x16_t (&out)[4]) {
+  uint64_t words[8] = {};
+  const uint8_t* row = codes.rows + key * codes.row_bytes;
+  for (int64_t i = 0; i < smaller(8, codes.count - key); ++i, row += codes.row_bytes) {
+    words[i] = load_bits(row, codes.channel + channel, channels);
+  }
+  constexpr uint8_t kFirst[16] = {0, 8, 16, 24, 32, 40, 48, 56, 1, 9, 17, 25, 33, 41, 49, 57};
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(words);
+  const uint8x16x4_t table = {{vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}};
+  for (int i = 0; i < 4; ++i) {
+    out[i] = vqtbl4q_u8(table, vaddq_u8(vector_of(kFirst), vdupq_n_u8(static_cast<uint8_t>(2 * i))));
+  }
+}
+
+// [keys / 64, planes, 64]; keys after the last are zero.
+inline void store_key_planes(const HeadCodes& codes, int64_t head_size, int64_t padded_keys, uint8_t* out) {
+  const int64_t count = planes(head_size);
+  for (int64_t j = 0; j < padded_keys; j += 8) {
+    uint8_t* to = out + j / kPlane * count * kPlane + j % kPlane;
+    for (int64_t d = 0; d < head_size; d += 64) {
+      const int64_t channels = smaller(64, head_size - d);
+      uint8x16_t columns[4];
+      load_columns(codes, j, d, channels, columns);
+      uint64_t bytes[8];
+      for (int i = 0; i < 4; ++i) vst1q_u64(bytes + 2 * i, vreinterpretq_u64_u8(columns[i]));
+      for (int64_t p = 0; p < planes(channels); ++p) memcpy(to + (d / 8 + p) * kPlane, &bytes[p], sizeof(bytes[p]));
+    }
+  }
+}
+
+// Exchanges bits and bytes of words: bit j of byte i with bit i of byte j, by blocks of 1, 2 and 4 bits.
+inline uint8x16_t transpose_bits(uint8x16_t bytes) {
+  uint64x2_t x = vreinterpretq_u64_u8(bytes);
+  uint64x2_t t = vandq_u64(veorq_u64(x, vshrq_n_u64(x, 7)), vdupq_n_u64(0x00aa00aa00aa00aa));
+  x = veorq_u64(x, veorq_u64(t, vshlq_n_u64(t, 7)));
+  t = vandq_u64(veorq_u64(x, vshrq_n_u64(x, 14)), vdupq_n_u64(0x0000cccc0000cccc));
+  x = veorq_u64(x, veorq_u64(t, vshlq_n_u64(t, 14)));
+  t = vandq_u64(veorq_u64(x, vshrq_n_u64(x, 28)), vdupq_n_u64(0x00000000f0f0f0f0));
+  x = veorq_u64(x, veorq_u64(t, vshlq_n_u64(t, 28)));
+  return vreinterpretq_u8_u64(x);
+}
+
+// [channels / 64, keys / 8, 64].
+inline void store_value_planes(const HeadCodes& codes, int64_t head_size, int64_t padded_keys, uint8_t* out) {
+  for (int64_t d = 0; d < head_size; d += kPlane) {
+    for (int64_t j = 0; j < padded_keys; j += 8, out += kPlane) {
+      uint8x16_t columns[4];
+      load_columns(codes, j, d, smaller(64, head_size - d), columns);
+      for (int i = 0; i < 4; ++i) vst1q_u8(out + 16 * i, transpose_bits(columns[i]));
+    }
+  }
+}
+
+// counts[t] of lane i: bits of bytes[t][p] xor (kXor) or and plane p of lane i, for `count` <= kMostCounts planes. A
+// head of up to 32 channels needs half of the lanes.
+template <bool kXor, int kVectors>
+inline void count_planes(const uint8_t* bytes, int64_t stride, const uint8_t* plane, int64_t count,
+                         uint8x16_t (&counts)[kRows][4]) {
+  BEBERT_UNROLL
+  for (int t = 0; t < kRows; ++t) {
+    BEBERT_UNROLL
+    for (int v = 0; v < 4; ++v) counts[t][v] = vdupq_n_u8(0);
+  }
+  for (int64_t p = 0; p < count; ++p, plane += kPlane) {
+    uint8x16_t lanes[4];
+    BEBERT_UNROLL
+    for (int v = 0; v < kVectors; ++v) lanes[v] = vld1q_u8(plane + 16 * v);
+    BEBERT_UNROLL
+    for (int t = 0; t < kRows; ++t) {
+      const uint8x16_t byte = vld1q_dup_u8(bytes + t * stride + p);
+      if (kVectors == 4) {
+        count_bits<kXor>(byte, lanes, counts[t]);
+        continue;
+      }
+      BEBERT_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        const uint8x16_t bits = kXor ? veorq_u8(byte, lanes[v]) : vandq_u8(byte, lanes[v]);
+        counts[t][v] = vaddq_u8(counts[t][v], vcntq_u8(bits));
+      }
+    }
+  }
+}
+
+// Distances of kRows queries from all keys, as bytes: channels that differ (sign), or head_size minus channels that are
+// one in both (bool). dot = head_size - step * distance, with step 2 or 1. Keys after the last have distance 255.
+// queries: [kRows, 16]; out: [kRows, stride]. head_size < kTableSize.
+template <bool kSign>
+inline void distances(const uint8_t* queries, const uint8_t* key_planes, int64_t head_size, int64_t keys,
+                      int64_t stride, uint8_t* out, uint8_t* smallest) {
+  const uint8x16_t most = vdupq_n_u8(static_cast<uint8_t>(head_size));
+  uint8x16_t least[kRows];
+  for (int t = 0; t < kRows; ++t) least[t] = vdupq_n_u8(255);
+  for (int64_t j = 0; j < keys; j += kPlane, key_planes += kPlane * planes(head_size)) {
+    uint8x16_t counts[kRows][4];
+    count_planes<kSign, 4>(queries, 16, key_planes, planes(head_size), counts);
+    BEBERT_UNROLL
+    for (int t = 0; t < kRows; ++t) {
+      BEBERT_UNROLL
+      for (int v = 0; v < 4; ++v) {
+        const int64_t left = keys - j - 16 * v;
+        uint8x16_t distance = kSign ? counts[t][v] : vsubq_u8(most, counts[t][v]);
+        if (left < 16) distance = vornq_u8(distance, first_lanes(left > 0 ? left : 0));
+        vst1q_u8(out + t * stride + j + 16 * v, distance);
+        least[t] = vminq_u8(least[t], distance);
+      }
+    }
+  }
+  for (int t = 0; t < kRows; ++t) smallest[t] = vminvq_u8(least[t]);
+}
+
+// A table of up to kTableSize bytes; an index beyond gives 0.
+template <int kVectors>
+struct ByteTable {
+  uint8x16_t v[kVectors];
+
+  explicit ByteTable(const uint8_t* bytes) {
+    for (int i = 0; i < kVectors; ++i) v[i] = vld1q_u8(bytes + 16 * i);
+  }
+  uint8x16_t operator[](uint8x16_t index) const {
+    if constexpr (kVectors == 2) {
+      return vqtbl2q_u8(uint8x16x2_t{{v[0], v[1]}}, index);
+    } else {
+      const uint8x16_t first = vqtbl4q_u8(uint8x16x4_t{{v[0], v[1], v[2], v[3]}}, index);
+      if constexpr (kVectors == 4)
+        return first;
+      else
+        return vqtbx4q_u8(first, uint8x16x4_t{{v[4], v[5], v[6], v[7]}}, vsubq_u8(index, vdupq_n_u8(64)));
+    }
+  }
+};
+
+// fixed_exp of every distance beyond the smallest.
+struct alignas(64) ExponentialTable {
+  float values[kTableSize];
+  uint8_t low[kTableSize], high[kTableSize];  // the two bytes; 32768 fits
+
+  void fill(int64_t head_size, int32_t step, float score_scale) {
+    constexpr int32_t kLane[4] = {0, 1, 2, 3};
+    memset(this, 0, sizeof(*this));
+    for (int32_t i = 0; i <= head_size; i += 4) {
+      const int32x4_t index = vaddq_s32(vld1q_s32(kLane), vdupq_n_s32(i));
+      const float32x4_t difference = vcvtq_f32_s32(vmulq_n_s32(index, -step));
+      const float32x4_t e = fixed_exp_and_rounding(vmulq_n_f32(difference, score_scale));
+      vst1q_f32(values + i, vsubq_f32(e, vdupq_n_f32(kRounding)));
+      uint32_t integers[4];
+      vst1q_u32(integers, vreinterpretq_u32_f32(e));
+      for (int lane = 0; lane < 4; ++lane) {
+        low[i + lane] = static_cast<uint8_t>(integers[lane]);
+        high[i + lane] = static_cast<uint8_t>(integers[lane] >> 8);
+      }
+    }
+  }
+};
+
+// Distances of one query, in place, to probabilities; zero for keys after the last. keys > 0; kVectors vectors hold the
+// table of all distances beyond the smallest.
+template <int kVectors>
+inline void softmax_bits(const ExponentialTable& exponentials, uint8_t smallest, int64_t keys,
+                         float probability_inverse_step, const ProbabilityBytes& probability, uint8_t* row) {
+  const uint8x16_t least = vdupq_n_u8(smallest);
+  const ByteTable<kVectors> low_bytes(exponentials.low), high_bytes(exponentials.high);
+  uint32x4_t low = vdupq_n_u32(0), high = vdupq_n_u32(0);
+  for (int64_t j = 0; j < keys; j += 16) {
+    const uint8x16_t index = vsubq_u8(vld1q_u8(row + j), least);
+    low = vpadalq_u16(low, vpaddlq_u8(low_bytes[index]));
+    high = vpadalq_u16(high, vpaddlq_u8(high_bytes[index]));
+  }
+  const int64_t sum = vaddvq_u32(low) + (static_cast<int64_t>(vaddvq_u32(high)) << 8);
+  const float32x4_t r = vdupq_n_f32(probability_inverse_step / static_cast<float>(sum));
+
+  const CodeRange range(probability.code);
+  uint8_t bytes[16 * kVectors];
+  for (int i = 0; i < 16 * kVectors; i += 16) {
+    Floats z;
+    for (int q = 0; q < 4; ++q) z.v[q] = vmulq_f32(vld1q_f32(exponentials.values + i + 4 * q), r);
+    const uint8x16_t byte = probability.code.width == 8
+                                ? vaddq_u8(range.levels(z), vdupq_n_u8(probability.add))
+                                : vbslq_u8(range.bits(z), vdupq_n_u8(probability.one), vdupq_n_u8(probability.zero));
+    vst1q_u8(bytes + i, byte);
+  }
+  const ByteTable<kVectors> probabilities(bytes);
+  for (int64_t j = 0; j < round_up(keys, kPlane); j += 16) {
+    vst1q_u8(row + j, probabilities[vsubq_u8(vld1q_u8(row + j), least)]);
+  }
+}
+
+// The same without softmax: `one` where the score is positive, else zero.
+inline void boolean_bits(int64_t step, int64_t head_size, int64_t keys, uint8_t one, uint8_t* row) {
+  // dot > 0: distance < head_size / step.
+  const uint8x16_t most = vdupq_n_u8(static_cast<uint8_t>((head_size + step - 1) / step - 1));
+  for (int64_t j = 0; j < round_up(keys, kPlane); j += 16) {
+    vst1q_u8(row + j, vandq_u8(vcleq_u8(vld1q_u8(row + j), most), vdupq_n_u8(one)));
+  }
+}
+
+// ctx[d] of kRows queries for bool probabilities: low * pop(p) + (high - low) * pop(p & v). high - low is 1 or 2.
+// rows: [kRows, stride] of bytes that are all ones or zero; bits: scratch of stride / 8 for each row; context: [kRows,
+// out_stride].
+template <int kVectors>
+inline void context_bits(const uint8_t* rows, int64_t stride, const uint8_t* value_planes, int64_t head_size,
+                         CodeType value, uint8_t* bits, int32_t* context, int64_t out_stride) {
+  int32x4_t offset[kRows];
+  for (int t = 0; t < kRows; ++t) {
+    int32_t ones = 0;
+    for (int64_t j = 0; j < stride; j += 64) {
+      const uint8_t* row = rows + t * stride + j;
+      const uint64_t word = pack_bits(vld1q_u8(row), vld1q_u8(row + 16), vld1q_u8(row + 32), vld1q_u8(row + 48));
+      memcpy(bits + (t * stride + j) / 8, &word, sizeof(word));
+      ones += vaddv_u8(vcnt_u8(vcreate_u8(word)));
+    }
+    offset[t] = vdupq_n_s32(ones * value.low);
+  }
+  const int32x4_t shift = vdupq_n_s32(value.low < 0 ? 1 : 0);
+  for (int64_t d = 0; d < head_size; d += kPlane) {
+    for (int64_t p = 0, count; p < stride / 8; p += count, value_planes += count * kPlane) {
+      count = smaller(kMostCounts, stride / 8 - p);
+      uint8x16_t counts[kRows][4];
+      count_planes<false, kVectors>(bits + p, stride / 8, value_planes, count, counts);
+      for (int t = 0; t < kRows; ++t) {
+        for (int v = 0; v < kVectors; ++v) {
+          const uint16x8_t halves[2] = {vmovl_u8(vget_low_u8(counts[t][v])), vmovl_high_u8(counts[t][v])};
+          for (int q = 0; q < 4; ++q) {
+            const uint32x4_t wide = q % 2 ? vmovl_high_u16(halves[q / 2]) : vmovl_u16(vget_low_u16(halves[q / 2]));
+            int32_t* to = context + t * out_stride + d + 16 * v + 4 * q;
+            const int32x4_t before = p == 0 ? offset[t] : vld1q_s32(to);
+            vst1q_s32(to, vaddq_s32(before, vreinterpretq_s32_u32(vshlq_u32(wide, shift))));
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_BINARY_ATTENTION_ARM64_NEON_BITS_H_
