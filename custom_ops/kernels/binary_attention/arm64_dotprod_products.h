@@ -3,23 +3,11 @@
 #ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_ARM64_DOTPROD_PRODUCTS_H_
 #define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_ARM64_DOTPROD_PRODUCTS_H_
 
+#include "../arm64_dotprod_quads.h"
 #include "arm64_neon_bytes.h"
 
 namespace bebert {
 namespace {
-
-// Four bytes of each row, from a register of 16, and of 16 columns.
-template <int kLane>
-inline void add_products(const int8x16_t (&row)[kRows], const uint8_t* columns, int32x4_t (&sums)[kRows][4]) {
-  int8x16_t column[4];
-  BEBERT_UNROLL
-  for (int v = 0; v < 4; ++v) column[v] = vreinterpretq_s8_u8(vld1q_u8(columns + 64 * kLane + 16 * v));
-  BEBERT_UNROLL
-  for (int t = 0; t < kRows; ++t) {
-    BEBERT_UNROLL
-    for (int v = 0; v < 4; ++v) sums[t][v] = vdotq_laneq_s32(sums[t][v], column[v], row[t], kLane);
-  }
-}
 
 struct DotProducts {
   using Element = uint8_t;
@@ -65,15 +53,7 @@ struct DotProducts {
       BEBERT_UNROLL
       for (int v = 0; v < 4; ++v) sums[t][v] = vld1q_s32(start + 4 * v);
     }
-    for (int64_t i = 0; i < length; i += 16, columns += 256) {
-      int8x16_t row[kRows];
-      BEBERT_UNROLL
-      for (int t = 0; t < kRows; ++t) row[t] = vreinterpretq_s8_u8(vld1q_u8(rows + t * rows_stride + i));
-      add_products<0>(row, columns, sums);
-      add_products<1>(row, columns, sums);
-      add_products<2>(row, columns, sums);
-      add_products<3>(row, columns, sums);
-    }
+    add_quads(rows, rows_stride, length, columns, sums);
     BEBERT_UNROLL
     for (int t = 0; t < kRows; ++t) {
       BEBERT_UNROLL

@@ -132,24 +132,30 @@ inline void distances(const uint8_t* queries, const uint8_t* key_planes, int64_t
   for (int t = 0; t < kRows; ++t) smallest[t] = vminvq_u8(least[t]);
 }
 
-// A table of up to kTableSize bytes; an index beyond gives 0.
+// A table of 16 * kVectors bytes; an index beyond gives 0.
 template <int kVectors>
-struct ByteTable {
-  uint8x16_t v[kVectors];
+struct ByteTable;
 
-  explicit ByteTable(const uint8_t* bytes) {
-    for (int i = 0; i < kVectors; ++i) v[i] = vld1q_u8(bytes + 16 * i);
-  }
+template <>
+struct ByteTable<2> {
+  uint8x16x2_t bytes;
+  explicit ByteTable(const uint8_t* b) : bytes(vld1q_u8_x2(b)) {}
+  uint8x16_t operator[](uint8x16_t index) const { return vqtbl2q_u8(bytes, index); }
+};
+
+template <>
+struct ByteTable<4> {
+  uint8x16x4_t bytes;
+  explicit ByteTable(const uint8_t* b) : bytes(vld1q_u8_x4(b)) {}
+  uint8x16_t operator[](uint8x16_t index) const { return vqtbl4q_u8(bytes, index); }
+};
+
+template <>
+struct ByteTable<8> {
+  uint8x16x4_t low, high;
+  explicit ByteTable(const uint8_t* b) : low(vld1q_u8_x4(b)), high(vld1q_u8_x4(b + 64)) {}
   uint8x16_t operator[](uint8x16_t index) const {
-    if constexpr (kVectors == 2) {
-      return vqtbl2q_u8(uint8x16x2_t{{v[0], v[1]}}, index);
-    } else {
-      const uint8x16_t first = vqtbl4q_u8(uint8x16x4_t{{v[0], v[1], v[2], v[3]}}, index);
-      if constexpr (kVectors == 4)
-        return first;
-      else
-        return vqtbx4q_u8(first, uint8x16x4_t{{v[4], v[5], v[6], v[7]}}, vsubq_u8(index, vdupq_n_u8(64)));
-    }
+    return vqtbx4q_u8(vqtbl4q_u8(low, index), high, vsubq_u8(index, vdupq_n_u8(64)));
   }
 };
 
@@ -240,7 +246,9 @@ inline void context_bits(const uint8_t* rows, int64_t stride, const uint8_t* val
       count = smaller(kMostCounts, stride / 8 - p);
       uint8x16_t counts[kRows][4];
       count_planes<false, kVectors>(bits + p, stride / 8, value_planes, count, counts);
+      BEBERT_UNROLL
       for (int t = 0; t < kRows; ++t) {
+        BEBERT_UNROLL
         for (int v = 0; v < kVectors; ++v) {
           const uint16x8_t halves[2] = {vmovl_u8(vget_low_u8(counts[t][v])), vmovl_high_u8(counts[t][v])};
           for (int q = 0; q < 4; ++q) {

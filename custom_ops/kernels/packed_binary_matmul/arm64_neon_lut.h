@@ -40,7 +40,7 @@ inline int64_t lut_pass_bytes(int64_t k) { return words_of_row(k) * kTableWordBy
 inline int64_t lut_table_bytes(int64_t k, CodeType input) { return kTableHeader + passes(input) * lut_pass_bytes(k); }
 
 void interleave_lut(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out) {
-  interleave_bytes(rows, n, k, kLutChannels, 1, [](uint8_t byte) { return byte; }, out);
+  interleave_bytes(rows, n, k, kLutChannels, 1, [](const uint8_t* from, uint8_t* to) { *to = *from; }, out);
   store_channel_starts(rows, n, k, centre_value(input), out);
 }
 

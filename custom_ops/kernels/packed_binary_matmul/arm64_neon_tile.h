@@ -31,15 +31,17 @@ inline int64_t words_of_row(int64_t k) { return packed_row_bytes(k) / 8; }
 // Bytes of the weights of `channels` output channels.
 inline int64_t weight_bytes(int64_t channels, int64_t k) { return channels * packed_row_bytes(k); }
 
-// Byte b of row c to where [c / block][b / unit][c % block][b % unit] is; every byte is changed by the function.
-template <class Change>
-void interleave_bytes(const uint8_t* rows, int64_t n, int64_t k, int64_t block, int64_t unit, Change change,
+// Bytes of rows to where [c / block][b / unit][c % block][b % unit] is, for byte b of row c; store(from, to) does so
+// for a unit.
+template <class Store>
+void interleave_bytes(const uint8_t* rows, int64_t n, int64_t k, int64_t block, int64_t unit, Store store,
                       uint8_t* out) {
+  constexpr uint8_t kPadding[8] = {};
   const int64_t row_bytes = packed_row_bytes(k);
   for (int64_t c = 0; c < padded_channels(n); ++c) {
     uint8_t* to = out + c / block * block * row_bytes + c % block * unit;
     for (int64_t b = 0; b < row_bytes; b += unit, to += block * unit) {
-      for (int64_t i = 0; i < unit; ++i) to[i] = change(c < n ? rows[c * row_bytes + b + i] : uint8_t{0});
+      store(c < n ? rows + c * row_bytes + b : kPadding, to);
     }
   }
 }

@@ -22,9 +22,14 @@ constexpr int64_t kXnorStepBytes = 4 * kXnorChannels;
 inline bool is_sign(CodeType input) { return input.low < 0; }
 
 void interleave_xnor(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out) {
-  const uint8_t flip = is_sign(input) ? 0xff : 0;
-  interleave_bytes(
-      rows, n, k, kXnorChannels, 4, [flip](uint8_t byte) { return static_cast<uint8_t>(byte ^ flip); }, out);
+  const uint32_t flip = is_sign(input) ? 0xffffffff : 0;
+  const auto store = [flip](const uint8_t* from, uint8_t* to) {
+    uint32_t bits;
+    memcpy(&bits, from, sizeof(bits));
+    bits ^= flip;
+    memcpy(to, &bits, sizeof(bits));
+  };
+  interleave_bytes(rows, n, k, kXnorChannels, 4, store, out);
 }
 
 inline int64_t xnor_table_bytes(int64_t k) { return kTableHeader + (words_of_row(k) * 32 + 63) / 64 * 64; }
