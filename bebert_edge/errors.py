@@ -40,3 +40,7 @@ class DeviceError(BebertEdgeError):
 
 class NativeLibraryError(BebertEdgeError):
     """The native library is missing, cannot be loaded, or refused a forced CPU path."""
+
+
+class BenchError(BebertEdgeError):
+    """A benchmark cannot be run as it was asked for."""

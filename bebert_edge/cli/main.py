@@ -10,6 +10,7 @@ import typer
 
 from bebert_edge import __version__
 from bebert_edge.cli._shared import Commands, prepare
+from bebert_edge.cli.bench import bench
 from bebert_edge.cli.doctor import doctor
 from bebert_edge.cli.export import export
 from bebert_edge.cli.inspect import inspect
@@ -49,7 +50,7 @@ def bebert_edge(
     """
 
 
-for command in (train, pack, export, run, inspect, doctor):
+for command in (train, pack, export, run, bench, inspect, doctor):
     app.command()(command)
 
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times in turn: every round runs every contender once, so that whatever else the machine does slows all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bebert_edge.bench.contender import Run
+
+MIN_ROUNDS = 10
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of each round, by two clocks."""
+
+    cpu: list[float]
+    wall: list[float]
+
+    def clock(self, threads: int) -> list[float]:
+        """The clock that counts.
+
+        With one thread that is the CPU time of the process: it does not see other processes take the core. With more
+        it would add up the threads, so there it is the wall clock.
+        """
+        return self.cpu if threads == 1 else self.wall
+
+
+def clock_name(threads: int) -> str:
+    """The clock of `Times.clock`, for people."""
+    return "CPU time" if threads == 1 else "wall-clock time"
+
+
+def time_in_turn(
+    runs: Sequence[Run], rounds: int, seconds: float, progress: Progress = lambda done, rounds: None
+) -> list[Times]:
+    """Times contenders in rounds.
+
+    A turn is two runs, and the second one counts: the first brings back into the caches what the others displaced, as
+    in a program that runs this model only. Each round begins with another contender.
+
+    Args:
+        runs: What each contender does in a turn.
+        rounds: Rounds to take.
+        seconds: Take no more rounds after this time, once there are `MIN_ROUNDS`.
+        progress: Called after each round.
+    """
+    times = [Times([], []) for _ in runs]
+    for run in runs:
+        run()
+    end = time.perf_counter() + seconds
+    for done in range(rounds):
+        if done >= MIN_ROUNDS and time.perf_counter() >= end:
+            break
+        for i in range(len(runs)):
+            turn = (i + done) % len(runs)
+            runs[turn]()
+            _take(runs[turn], times[turn])
+        progress(done + 1, rounds)
+    return times
+
+
+def best_of(run: Run, threads: int, *, runs: int, seconds: float) -> float:
+    """The fastest of some runs after a warm-up, in seconds: at least three, no more once the time is over."""
+    run()
+    times = Times([], [])
+    end = time.perf_counter() + seconds
+    for done in range(runs):
+        if done >= 3 and time.perf_counter() >= end:
+            break
+        _take(run, times)
+    return min(times.clock(threads))
+
+
+def _take(run: Run, times: Times) -> None:
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    times.cpu.append(time.process_time() - cpu)
+    times.wall.append(time.perf_counter() - wall)
