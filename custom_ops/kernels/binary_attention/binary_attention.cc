@@ -65,12 +65,6 @@ void run_task(void* argument, size_t task) {
   if (queries == 0) return;
   uint8_t* codes = a.codes + (member * a.query.tokens + query_offsets[0]) * row_bytes;
 
-  if (a.config.output.width == 1) {
-    const int64_t begin = first_head * head_size / 8;
-    const int64_t end = last_group ? row_bytes : end_head * head_size / 8;
-    for (int64_t i = 0; i < queries; ++i) memset(codes + i * row_bytes + begin, 0, static_cast<size_t>(end - begin));
-  }
-
   const size_t scratch_bytes = job.kernel.scratch(a.config, queries, key_offsets[1] - key_offsets[0]);
   void* scratch = job.host.allocate(job.host.context, scratch_bytes);
   if (!scratch) {
@@ -101,6 +95,11 @@ void run_task(void* argument, size_t task) {
 }  // namespace
 
 bool binary_attention(Isa isa, const BinaryAttentionArguments& arguments, const Host& host) {
+  const int64_t row_bytes =
+      code_row_bytes(arguments.config.output, arguments.config.heads * arguments.config.head_size);
+  if (arguments.config.output.width == 1) {
+    memset(arguments.codes, 0, static_cast<size_t>(arguments.members * arguments.query.tokens * row_bytes));
+  }
   const int64_t group = heads_per_task(arguments.config);
   const int64_t groups = (arguments.config.heads + group - 1) / group;
   Job job = {arguments, host, choose(isa), group, groups, false};

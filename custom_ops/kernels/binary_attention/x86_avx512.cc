@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For four queries at a time: scores, probabilities as bytes, contexts, codes. Scores are counted bits where the codes
-// are bits, contexts where probabilities and values are; anything else is a product of bytes.
+// For some queries at a time: scores, probabilities, contexts, codes. Scores are counted bits where the codes are
+// bits, contexts where the probabilities are too; anything else is a product of bytes.
 #include "../memory.h"
 #include "binary_attention.h"
 #include "x86_avx512_bits.h"
@@ -10,218 +10,287 @@ namespace bebert {
 
 namespace {
 
-// The way a head is computed, and the sizes of its buffers.
-struct Shape {
-  bool bit_scores, bit_contexts;
-  int64_t keys, padded_keys;           // to whole kBitKeys
-  int64_t head_size, padded_channels;  // to whole pairs of vectors of int32
+struct Sizes {
+  int64_t head_size, keys;
+  int64_t padded_channels;  // to whole pairs of vectors of int32
+  int64_t padded_keys;      // to whole vectors of bytes
 
-  Shape(const AttentionConfig& config, int64_t key_count)
-      : bit_scores(config.input.width == 1 && config.head_size < kTableSize),
-        bit_contexts(config.input.width == 1 && config.probability.width == 1 && config.probability.low == 0),
+  Sizes(const AttentionConfig& config, int64_t key_count)
+      : head_size(config.head_size),
         keys(key_count),
-        padded_keys(round_up(key_count, kBitKeys)),
-        head_size(config.head_size),
-        padded_channels(round_up(config.head_size, 32)) {}
+        padded_channels(round_up(config.head_size, 32)),
+        padded_keys(round_up(key_count, 64)) {}
 };
 
-bool too_long(int64_t head_size, int64_t keys) { return head_size > kMaximumLength || keys > kMaximumLength; }
-
 struct Buffers {
-  uint8_t* rows;           // [padded_keys, padded_channels]: scratch
+  uint8_t* rows;           // [16, padded_channels] and kUnpackExcess: scratch
   uint8_t* keys;           // byte planes, or transposed rows
   uint8_t* values;         // bit planes, or transposed rows
-  uint8_t* query;          // [kRows, padded_channels]
+  uint8_t* query;          // [kTiles, kRows, padded_channels] and kUnpackExcess
   int32_t* key_term;       // [padded_keys]
   int32_t* value_term;     // [padded_channels]
-  int32_t* scores;         // [kRows, padded_keys]
-  uint8_t* probabilities;  // [kRows, padded_keys]
+  int32_t* scores;         // [kTiles, kRows, padded_keys]
+  uint8_t* probabilities;  // [kTiles, kRows, padded_keys]; before that, distances
   int32_t* contexts;       // [kRows, padded_channels]
+  uint64_t* bits;          // [kTiles, padded_keys / 64, kRows]
   ExponentialTable* exponentials;
 
-  Buffers(Workspace& workspace, const Shape& s)
-      : rows(workspace.take<uint8_t>(s.padded_keys * s.padded_channels)),
+  Buffers(Workspace& workspace, const Sizes& s)
+      : rows(workspace.take<uint8_t>(16 * s.padded_channels + kUnpackExcess)),
         keys(workspace.take<uint8_t>(s.padded_keys * s.padded_channels)),
         values(workspace.take<uint8_t>(s.padded_keys * s.padded_channels)),
-        query(workspace.take<uint8_t>(kRows * s.padded_channels)),
+        query(workspace.take<uint8_t>(kTiles * kRows * s.padded_channels + kUnpackExcess)),
         key_term(workspace.take<int32_t>(s.padded_keys)),
         value_term(workspace.take<int32_t>(s.padded_channels)),
-        scores(workspace.take<int32_t>(kRows * s.padded_keys)),
-        probabilities(workspace.take<uint8_t>(kRows * s.padded_keys)),
+        scores(workspace.take<int32_t>(kTiles * kRows * s.padded_keys)),
+        probabilities(workspace.take<uint8_t>(kTiles * kRows * s.padded_keys)),
         contexts(workspace.take<int32_t>(kRows * s.padded_channels)),
+        bits(workspace.take<uint64_t>(kTiles * kRows * s.padded_keys / 64)),
         exponentials(workspace.take<ExponentialTable>(1)) {}
 };
 
-struct Head {
-  const AttentionHead& head;
-  const Shape& shape;
-  const Buffers& b;
+// Whether the vectors' arithmetic covers a head; no trained model has one that it does not.
+bool covered(const AttentionHead& head) {
+  return head.config.head_size <= kMaximumChannels && head.key.count <= kMaximumKeys &&
+         head.probability_inverse_step >= 0 && head.probability_inverse_step <= 1073741824.0f;
+}
 
-  void prepare_keys() const {
+class Head {
+ public:
+  Head(const AttentionHead& head, const Buffers& buffers)
+      : head_(head), sizes_(head.config, head.key.count), b_(buffers), range_(head.config.output) {
     const AttentionConfig& config = head.config;
-    if (shape.bit_scores) {
-      store_byte_planes(head.key, shape.head_size, shape.padded_keys, b.keys);
-      b.exponentials->fill(config.input.high - config.input.low, head.score_scale);
-      return;
+    bit_scores_ = config.input.width == 1 && config.head_size < kTableSize;
+    if (bit_scores_ && config.softmax) b_.exponentials->fill(config.input.high - config.input.low, head.score_scale);
+    bit_contexts_ = bit_scores_ && config.probability.width == 1 && config.probability.low == 0 &&
+                    (!config.softmax || b_.exponentials->falling);
+  }
+
+  void run() const {
+    if (sizes_.keys > 0) prepare_keys();
+    prepare_values();
+    for (int64_t first = 0; first < head_.query.count; first += kTiles * kRows) {
+      const int64_t tiles = smaller(kTiles, (head_.query.count - first + kRows - 1) / kRows);
+      if (bit_contexts_) {
+        contexts_by_bits(first, tiles);
+      } else {
+        contexts_by_bytes(first, tiles);
+      }
     }
-    unpack(head.key, config.input, signed_bytes(config.input), shape.head_size, shape.padded_channels,
-           shape.padded_keys, b.rows);
-    transpose_keys(b.rows, shape.padded_keys, shape.padded_channels, b.keys);
-    for (int64_t j = 0; j < shape.padded_keys; j += 16) {
-      sum_columns(b.keys + j * shape.padded_channels, shape.padded_channels, 64, config.input.low, b.key_term + j);
+  }
+
+ private:
+  void prepare_keys() const {
+    const CodeType input = head_.config.input;
+    const int64_t stride = sizes_.padded_channels;
+    if (bit_scores_) return store_byte_planes(head_.key, sizes_.head_size, b_.keys);
+    for (int64_t j = 0; j < round_up(sizes_.keys, 32); j += 16) {
+      unpack(rows_from(head_.key, j), input, signed_bytes(input), sizes_.head_size, stride, 16, b_.rows);
+      transpose_keys(b_.rows, stride, b_.keys + j * stride);
+      sum_columns(b_.keys + j * stride, stride, 64, input.low, b_.key_term + j);
     }
+    // Keys after the last are not the largest.
+    for (int64_t j = sizes_.keys; j < round_up(sizes_.keys, 32); ++j) b_.key_term[j] = INT32_MIN / 2;
   }
 
   void prepare_values() const {
-    const AttentionConfig& config = head.config;
-    if (shape.bit_contexts) {
-      store_bit_planes(head.value, shape.head_size, shape.padded_keys, b.rows, reinterpret_cast<uint64_t*>(b.values));
-      return;
+    const AttentionConfig& config = head_.config;
+    const int64_t stride = sizes_.padded_channels;
+    if (bit_contexts_) {
+      return store_bit_planes(head_.value, sizes_.head_size, stride, reinterpret_cast<uint32_t*>(b_.values));
     }
-    unpack(head.value, config.input, signed_bytes(config.input), shape.head_size, shape.padded_channels,
-           shape.padded_keys, b.rows);
-    transpose_values(b.rows, shape.padded_keys, shape.padded_channels, b.values);
-    for (int64_t d = 0; d < shape.padded_channels; d += 16) {
-      sum_columns(b.values + d * 4, shape.padded_keys, shape.padded_channels * 4, config.probability.low,
-                  b.value_term + d);
+    const int64_t length = round_up(sizes_.keys, 4);
+    for (int64_t j = 0; j < length; j += 4) {
+      unpack(rows_from(head_.value, j), config.input, signed_bytes(config.input), sizes_.head_size, stride, 4, b_.rows);
+      transpose_values(b_.rows, stride, b_.values + j * stride);
+    }
+    for (int64_t d = 0; d < stride; d += 16) {
+      sum_columns(b_.values + d * 4, length, stride * 4, config.probability.low, b_.value_term + d);
     }
   }
 
-  HeadCodes queries(int64_t first, int64_t count) const {
-    return {head.query.rows + first * head.query.row_bytes, head.query.row_bytes, count, head.query.channel};
+  static HeadCodes rows_from(const HeadCodes& codes, int64_t first) {
+    return {codes.rows + first * codes.row_bytes, codes.row_bytes, codes.count - first, codes.channel};
   }
 
-  void probabilities_by_bits(int64_t first, int64_t count) const {
-    const CodeType input = head.config.input;
-    const int64_t step = input.high - input.low;
-    uint8_t query[kRows][kTableSize / 8] = {}, smallest[kRows];
-    for (int64_t t = 0; t < count; ++t) {
-      const uint8_t* row = head.query.rows + (first + t) * head.query.row_bytes;
-      for (int64_t d = 0; d < shape.head_size; d += 64) {
-        const uint64_t word = load_bits(row, head.query.channel + d, smaller(64, shape.head_size - d));
-        memcpy(query[t] + d / 8, &word, sizeof(word));
+  // Distances of the queries from `first` on; see distances().
+  template <class Use>
+  void measure(int64_t first, Use use) const {
+    uint8_t queries[kRows][kTableSize / 8] = {};
+    for (int64_t t = 0; t < smaller(kRows, head_.query.count - first); ++t) {
+      const uint8_t* row = head_.query.rows + (first + t) * head_.query.row_bytes;
+      for (int64_t d = 0; d < sizes_.head_size; d += 64) {
+        const uint64_t word = load_bits(row, head_.query.channel + d, smaller(64, sizes_.head_size - d));
+        memcpy(queries[t] + d / 8, &word, sizeof(word));
       }
     }
-    const auto measure = step == 2 ? distances<true> : distances<false>;
-    measure(query[0], b.keys, shape.head_size, shape.keys, shape.padded_keys, b.probabilities, smallest);
-    if (head.config.softmax) {
-      softmax_bits(*b.exponentials, smallest, shape.head_size, shape.keys, head.probability_inverse_step,
-                   head.config.probability, shape.padded_keys, b.probabilities);
+    if (head_.config.input.low < 0) {
+      distances<true>(queries, b_.keys, sizes_.head_size, sizes_.keys, use);
     } else {
-      for (int64_t t = 0; t < count; ++t) {
-        boolean_bits(step, shape.head_size, shape.keys, b.probabilities + t * shape.padded_keys);
+      distances<false>(queries, b_.keys, sizes_.head_size, sizes_.keys, use);
+    }
+  }
+
+  uint8_t* probabilities(int64_t tile) const { return b_.probabilities + tile * kRows * sizes_.padded_keys; }
+
+  // What softmax needs of a tile.
+  struct Tile {
+    uint8_t smallest[kRows];
+    float r[kRows];
+  };
+
+  // Leaves distances in `probabilities`. keys > 0.
+  void softmax_by_bits(int64_t first, int64_t tiles, Tile* tile) const {
+    const int64_t stride = sizes_.padded_keys;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const __m512i all = _mm512_set1_epi8(-1);
+      __m512i least[kRows] = {all, all, all, all, all, all, all, all};
+      uint8_t* rows = probabilities(i);
+      measure(first + i * kRows, [rows, stride, all, &least](int64_t j, int t, __mmask64 lanes, __m512i distance) {
+        const __m512i known = _mm512_mask_mov_epi8(all, lanes, distance);
+        _mm512_store_si512(rows + t * stride + j, known);
+        least[t] = _mm512_min_epu8(least[t], known);
+      });
+      smallest_bytes(least, tile[i].smallest);
+    }
+    for (int64_t i = 0; i < tiles; ++i) {
+      softmax_bits(*b_.exponentials, probabilities(i), stride, sizes_.keys, tile[i].smallest,
+                   head_.probability_inverse_step, tile[i].r);
+    }
+  }
+
+  void contexts_by_bits(int64_t first, int64_t tiles) const {
+    const AttentionConfig& config = head_.config;
+    const int64_t step = config.input.high - config.input.low;
+    ProbabilityBits bits[kTiles] = {};
+    for (int64_t i = 0; i < tiles; ++i) bits[i].words = b_.bits + i * sizes_.padded_keys / 64 * kRows;
+    if (!config.softmax) {
+      // dot > 0: distance < head_size / step.
+      const __m512i limit = _mm512_set1_epi8(static_cast<char>((sizes_.head_size + step - 1) / step));
+      for (int64_t i = 0; i < tiles; ++i) {
+        measure(first + i * kRows, [&bits, i, limit](int64_t j, int t, __mmask64 lanes, __m512i distance) {
+          bits[i].store(j, t, _mm512_mask_cmplt_epu8_mask(lanes, distance, limit));
+        });
+      }
+    } else if (sizes_.keys > 0) {
+      Tile tile[kTiles];
+      softmax_by_bits(first, tiles, tile);
+      for (int64_t i = 0; i < tiles; ++i) {
+        store_bits(*b_.exponentials, tile[i].smallest, tile[i].r, config.probability, sizes_.keys, sizes_.padded_keys,
+                   probabilities(i), bits[i]);
+      }
+    }
+    const uint32_t* planes = reinterpret_cast<const uint32_t*>(b_.values);
+    for (int64_t d = 0; d < sizes_.head_size; d += 16) {
+      const OutputChannels output(head_, range_, d);
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t query = first + i * kRows, count = head_.query.count - query;
+        context_bits(bits[i], planes + d, sizes_.padded_channels, sizes_.keys, config.input,
+                     [&output, query, count](int64_t t, __m512i context) {
+                       if (t < count) output.store(query + t, context);
+                     });
       }
     }
   }
 
   // dot = sum of level * signed + low * (sum of signed) + offset * (sum of level) + head_size * low * offset. The last
   // two are the same for all keys of a query: softmax does not see them.
-  void probabilities_by_bytes(int64_t first, int64_t count) const {
-    const CodeType input = head.config.input;
-    const int64_t stride = shape.padded_channels;
-    unpack(queries(first, count), input, level_bytes(input), shape.head_size, stride, kRows, b.query);
-    for (int64_t j = 0; j < shape.padded_keys; j += 32) {
-      multiply_bytes(b.query, stride, stride, b.keys + j * stride, 64, 16 * stride, b.key_term + j, b.scores + j,
-                     shape.padded_keys);
+  void probabilities_by_bytes(int64_t first, int64_t tiles) const {
+    const AttentionConfig& config = head_.config;
+    const int64_t channels = sizes_.padded_channels, keys = sizes_.padded_keys;
+    unpack(rows_from(head_.query, first), config.input, level_bytes(config.input), sizes_.head_size, channels,
+           tiles * kRows, b_.query);
+    ScoreRows rows[kTiles];
+    for (int64_t i = 0; i < tiles; ++i) {
+      int32_t* scores = b_.scores + i * kRows * keys;
+      const __m512i least = _mm512_set1_epi32(INT32_MIN);
+      __m512i largest[kRows] = {least, least, least, least, least, least, least, least};
+      const ByteProduct product = {b_.query + i * kRows * channels, channels,   channels, b_.keys, 64, 16 * channels,
+                                   round_up(sizes_.keys, 32) / 16,  b_.key_term};
+      product.run([scores, keys, &largest](int row, int64_t block, __m512i sums) {
+        _mm512_store_si512(scores + row * keys + 16 * block, sums);
+        largest[row] = _mm512_max_epi32(largest[row], sums);
+      });
+      rows[i].scores = scores;
+      rows[i].keys = sizes_.keys;
+      rows[i].stride = keys;
+      rows[i].reduce_largest(largest);
     }
-    if (head.config.softmax) {
-      softmax_bytes(b.scores, shape.keys, head.score_scale, head.probability_inverse_step, head.config.probability,
-                    shape.padded_keys, b.probabilities);
-      return;
-    }
-    const int32_t offset = signed_offset(input);
-    for (int64_t t = 0; t < count; ++t) {
-      const int32_t levels = sum_bytes(b.query + t * stride, stride);
-      const int32_t constant = offset * (levels + static_cast<int32_t>(shape.head_size) * input.low);
-      boolean_bytes(b.scores + t * shape.padded_keys, shape.keys, constant, b.probabilities + t * shape.padded_keys);
-    }
+    if (!config.softmax) return boolean_by_bytes(tiles);
+    const ScoreExponential exponential(head_.score_scale);
+    for (int64_t i = 0; i < tiles; ++i) rows[i].exponentiate(exponential, head_.probability_inverse_step);
+    for (int64_t i = 0; i < tiles; ++i) rows[i].quantize(config.probability, probabilities(i));
   }
 
-  void contexts_by_bits() const {
-    context_bits(b.probabilities, shape.padded_keys, reinterpret_cast<const uint64_t*>(b.values), shape.head_size,
-                 shape.keys, head.config.input, reinterpret_cast<uint64_t*>(b.rows), b.contexts, shape.padded_channels);
+  void boolean_by_bytes(int64_t tiles) const {
+    const int64_t channels = sizes_.padded_channels, keys = sizes_.padded_keys;
+    const int32_t low = head_.config.input.low, offset = signed_offset(head_.config.input);
+    for (int64_t t = 0; t < tiles * kRows; ++t) {
+      const int32_t levels = sum_bytes(b_.query + t * channels, channels);
+      const int32_t constant = offset * (levels + static_cast<int32_t>(sizes_.head_size) * low);
+      boolean_bytes(b_.scores + t * keys, sizes_.keys, constant, b_.probabilities + t * keys);
+    }
   }
 
   // ctx = sum of level * signed + low * (sum of signed) + offset * (sum of level + keys * low).
-  void contexts_by_bytes(int64_t count) const {
-    const int64_t length = round_up(shape.keys, 4);
-    for (int64_t d = 0; d < shape.padded_channels; d += 32) {
-      multiply_bytes(b.probabilities, shape.padded_keys, length, b.values + d * 4, shape.padded_channels * 4, 64,
-                     b.value_term + d, b.contexts + d, shape.padded_channels);
-    }
-    const int32_t offset = signed_offset(head.config.input);
-    if (offset == 0) return;
-    for (int64_t t = 0; t < count; ++t) {
-      const int32_t levels = sum_bytes(b.probabilities + t * shape.padded_keys, shape.keys);
-      const int32_t constant = offset * (levels + static_cast<int32_t>(shape.keys) * head.config.probability.low);
-      int32_t* context = b.contexts + t * shape.padded_channels;
-      for (int64_t d = 0; d < shape.padded_channels; ++d) context[d] += constant;
-    }
-  }
-
-  void store_codes(int64_t query, const int32_t* context, const CodeRange& range) const {
-    uint8_t* row = head.codes + query * head.codes_row_bytes;
-    const __m512 scale = _mm512_set1_ps(head.context_scale);
-    for (int64_t d = 0; d < shape.head_size; d += 16) {
-      const __mmask16 lanes = first_lanes(shape.head_size - d);
-      const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(context + d)), scale);
-      const __m512 shift = _mm512_maskz_loadu_ps(lanes, head.quantizer.shift + d);
-      const __m512 inverse_step = _mm512_maskz_loadu_ps(lanes, head.quantizer.inverse_step + d);
-      const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step);
-      const int64_t channel = head.codes_channel + d;
-      if (head.config.output.width == 8) {
-        store_bytes(row + channel, lanes, range.levels(z));
-        continue;
+  void contexts_by_bytes(int64_t first, int64_t tiles) const {
+    const CodeType probability = head_.config.probability;
+    const int64_t channels = sizes_.padded_channels, keys = sizes_.padded_keys;
+    if (sizes_.keys > 0 && bit_scores_) {
+      Tile tile[kTiles];
+      softmax_by_bits(first, tiles, tile);
+      for (int64_t i = 0; i < tiles; ++i) {
+        store_levels(*b_.exponentials, tile[i].smallest, tile[i].r, probability, sizes_.keys, keys, probabilities(i));
       }
-      if (channel % 8 == 0 && lanes == 0xffff) {  // two whole bytes of this head
-        store_mask(row + channel / 8, range.bits(lanes, z));
-        continue;
-      }
-      uint32_t bits = static_cast<uint32_t>(range.bits(lanes, z)) << (channel % 8);
-      for (uint8_t* byte = row + channel / 8; bits; ++byte, bits >>= 8) *byte = static_cast<uint8_t>(*byte | bits);
+    } else if (sizes_.keys > 0) {
+      probabilities_by_bytes(first, tiles);
     }
-  }
-
-  void run() const {
-    prepare_keys();
-    prepare_values();
-    const CodeRange range(head.config.output);
-    // Rows after the last of four are multiplied too, and then ignored.
-    memset(b.probabilities, 0, static_cast<size_t>(kRows * shape.padded_keys));
-    for (int64_t first = 0; first < head.query.count; first += kRows) {
-      const int64_t count = smaller(kRows, head.query.count - first);
-      if (shape.keys > 0) {
-        if (shape.bit_scores) {
-          probabilities_by_bits(first, count);
-        } else {
-          probabilities_by_bytes(first, count);
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int32_t offset = signed_offset(head_.config.input);
+      int32_t constants[kRows] = {};
+      for (int t = 0; t < kRows && offset != 0; ++t) {
+        const int32_t levels = sum_bytes(probabilities(i) + t * keys, sizes_.keys);
+        constants[t] = offset * (levels + static_cast<int32_t>(sizes_.keys) * probability.low);
+      }
+      const int64_t query = first + i * kRows, count = head_.query.count - query;
+      const ByteProduct product = {
+          probabilities(i), keys, round_up(sizes_.keys, 4), b_.values, channels * 4, 64, channels / 16, b_.value_term};
+      int32_t* contexts = b_.contexts;
+      product.run([contexts, channels](int row, int64_t block, __m512i context) {
+        _mm512_store_si512(contexts + row * channels + 16 * block, context);
+      });
+      for (int64_t d = 0; d < sizes_.head_size; d += 16) {
+        const OutputChannels output(head_, range_, d);
+        for (int64_t t = 0; t < smaller(kRows, count); ++t) {
+          const __m512i context = _mm512_load_si512(contexts + t * channels + d);
+          output.store(query + t, _mm512_add_epi32(context, _mm512_set1_epi32(constants[t])));
         }
       }
-      if (shape.bit_contexts) {
-        contexts_by_bits();
-      } else {
-        contexts_by_bytes(count);
-      }
-      for (int64_t t = 0; t < count; ++t) store_codes(first + t, b.contexts + t * shape.padded_channels, range);
     }
   }
+
+  const AttentionHead& head_;
+  Sizes sizes_;
+  const Buffers& b_;
+  CodeRange range_;
+  bool bit_scores_, bit_contexts_;
 };
 
 }  // namespace
 
 void binary_attention_x86_avx512(const AttentionHead& head) {
-  const Shape shape(head.config, head.key.count);
-  if (too_long(shape.head_size, shape.keys)) return binary_attention_scalar(head);
+  if (!covered(head)) return binary_attention_scalar(head);
   Workspace workspace(head.scratch);
-  const Buffers buffers(workspace, shape);
-  Head{head, shape, buffers}.run();
+  const Buffers buffers(workspace, Sizes(head.config, head.key.count));
+  Head(head, buffers).run();
 }
 
 size_t binary_attention_scratch_x86_avx512(const AttentionConfig& config, int64_t queries, int64_t keys) {
-  if (too_long(config.head_size, keys)) return binary_attention_scratch_scalar(config, queries, keys);
   Workspace workspace(nullptr);
-  Buffers(workspace, Shape(config, keys));
-  return workspace.used();
+  Buffers(workspace, Sizes(config, keys));
+  // A head that is not covered is left to the scalar path.
+  const size_t scalar = binary_attention_scratch_scalar(config, queries, keys);
+  return workspace.used() > scalar ? workspace.used() : scalar;
 }
 
 }  // namespace bebert

@@ -9,16 +9,18 @@
 namespace bebert {
 namespace {
 
-// Channels of a head and keys of a sequence; more are left to the scalar path.
-constexpr int64_t kMaximumLength = 32768;
-
-// Queries that are worked on together.
-constexpr int64_t kRows = 4;
+// Queries that are worked on together: those of one tile share the loads of keys and values; each step is done for
+// several tiles, so that one need not wait for the other.
+constexpr int64_t kRows = 8, kTiles = 4;
 
 inline int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-inline __mmask64 first_bytes(int64_t count) { return count >= 64 ? ~__mmask64{0} : (__mmask64{1} << count) - 1; }
+// The first `count` of 64 bytes; none if it is negative.
+inline __mmask64 first_bytes(int64_t count) {
+  if (count >= 64) return ~__mmask64{0};
+  return count > 0 ? (__mmask64{1} << count) - 1 : 0;
+}
 
 // `count` <= 64 bits of a bit-packed row from `channel` on. Rows are whole words.
 inline uint64_t load_bits(const uint8_t* row, int64_t channel, int64_t count) {
@@ -48,7 +50,10 @@ inline ByteMap signed_bytes(CodeType code) {
   return {code.low - offset, code.low - offset, code.high - offset};
 }
 
-// Rows of bytes, `stride` apart; bytes after the last channel and rows after the last code are zero.
+// Rows of bytes, `stride` apart; bytes after the last channel and rows after the last code are zero. Writes up to
+// kUnpackExcess bytes after the last row: masked stores are slow on Zen 4.
+constexpr int64_t kUnpackExcess = 63;
+
 inline void unpack(const HeadCodes& codes, CodeType code, ByteMap map, int64_t head_size, int64_t stride, int64_t rows,
                    uint8_t* out) {
   const __m512i add = _mm512_set1_epi8(static_cast<char>(map.add));
@@ -68,10 +73,71 @@ inline void unpack(const HeadCodes& codes, CodeType code, ByteMap map, int64_t h
           bytes = _mm512_maskz_mov_epi8(lanes, _mm512_mask_mov_epi8(zero, bits, one));
         }
       }
-      _mm512_mask_storeu_epi8(out + d, first_bytes(stride - d), bytes);
+      _mm512_storeu_si512(out + d, bytes);
     }
   }
 }
+
+// Word t of the result: `op` over the eight words of rows[t], each word in its own half or quarter if `op` works on
+// those.
+template <class Op>
+inline __m512i reduce_words(const __m512i (&rows)[kRows], Op op) {
+  __m512i pairs[4], fours[2];
+  for (int i = 0; i < 4; ++i) {
+    pairs[i] =
+        op(_mm512_unpacklo_epi64(rows[2 * i], rows[2 * i + 1]), _mm512_unpackhi_epi64(rows[2 * i], rows[2 * i + 1]));
+  }
+  const auto merge = [op](__m512i a, __m512i b) {
+    return op(_mm512_shuffle_i64x2(a, b, _MM_SHUFFLE(2, 0, 2, 0)), _mm512_shuffle_i64x2(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
+  };
+  for (int i = 0; i < 2; ++i) fours[i] = merge(pairs[2 * i], pairs[2 * i + 1]);
+  return merge(fours[0], fours[1]);
+}
+
+// r of docs/ops.md for each query. `sums`: the sums of its exponentials, in the lower halves of words.
+inline void inverse_sums(__m512i sums, float probability_inverse_step, float (&r)[kRows]) {
+  const __m256 total = _mm256_cvtepi32_ps(_mm512_cvtepi64_epi32(sums));
+  _mm256_storeu_ps(r, _mm256_div_ps(_mm256_set1_ps(probability_inverse_step), total));
+}
+
+// Quantizes the contexts of sixteen channels of a head, from channel d of the head on.
+class OutputChannels {
+ public:
+  OutputChannels(const AttentionHead& head, const CodeRange& range, int64_t d)
+      : range_(range),
+        codes_(head.codes),
+        row_bytes_(head.codes_row_bytes),
+        channel_(head.codes_channel + d),
+        lanes_(first_lanes(head.config.head_size - d)),
+        bits_(head.config.output.width == 1),
+        // Two whole bytes of this head.
+        whole_(channel_ % 8 == 0 && lanes_ == 0xffff),
+        scale_(_mm512_set1_ps(head.context_scale)),
+        shift_(_mm512_maskz_loadu_ps(lanes_, head.quantizer.shift + d)),
+        inverse_step_(_mm512_maskz_loadu_ps(lanes_, head.quantizer.inverse_step + d)) {}
+
+  void store(int64_t query, __m512i context) const {
+    uint8_t* row = codes_ + query * row_bytes_;
+    const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(context), scale_);
+    const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift_), inverse_step_);
+    if (!bits_) {
+      store_bytes(row + channel_, lanes_, range_.levels(z));
+    } else if (whole_) {
+      store_mask(row + channel_ / 8, range_.bits(lanes_, z));
+    } else {
+      uint32_t bits = static_cast<uint32_t>(range_.bits(lanes_, z)) << (channel_ % 8);
+      for (uint8_t* byte = row + channel_ / 8; bits; ++byte, bits >>= 8) *byte = static_cast<uint8_t>(*byte | bits);
+    }
+  }
+
+ private:
+  const CodeRange& range_;
+  uint8_t* codes_;
+  int64_t row_bytes_, channel_;
+  __mmask16 lanes_;
+  bool bits_, whole_;
+  __m512 scale_, shift_, inverse_step_;
+};
 
 }  // namespace
 }  // namespace bebert
