@@ -9,8 +9,12 @@ namespace bebert {
 namespace {
 
 // Adds the products of four bytes of each row (a lane of a register of 16) and of 16 columns, [column][4].
+// Loads stay behind the products before: GCC would begin with all of them and spill.
 template <int kLane, int kRowCount>
 inline void add_quad(const int8x16_t (&rows)[kRowCount], const uint8_t* columns, int32x4_t (&sums)[kRowCount][4]) {
+#if defined(__GNUC__)
+  __asm__ volatile("" ::: "memory");
+#endif
   int8x16_t column[4];
   BEBERT_UNROLL
   for (int v = 0; v < 4; ++v) column[v] = vreinterpretq_s8_u8(vld1q_u8(columns + 16 * v));

@@ -13,11 +13,11 @@
 #define BEBERT_UNROLL
 #endif
 
-// Keeps a vector that is used several times in a register: GCC would compute or load it again for each use.
+// Keeps the registers of an innermost loop from what surrounds it.
 #if defined(__GNUC__)
-#define BEBERT_KEEP(vector) __asm__("" : "+w"(vector))
+#define BEBERT_NOINLINE __attribute__((noinline))
 #else
-#define BEBERT_KEEP(vector)
+#define BEBERT_NOINLINE
 #endif
 
 #endif  // BEBERT_EDGE_KERNELS_ARM64_NEON_INTRINSICS_H_

@@ -69,7 +69,8 @@ inline void expand_weights(const uint8_t* weights, int64_t channels, uint8_t* ou
 }
 
 template <int kTokens>
-void dot_tile(const uint8_t* codes, int64_t token_bytes, const uint8_t* weights, int64_t channels, Sums sums) {
+BEBERT_NOINLINE void dot_tile(const uint8_t* codes, int64_t token_bytes, const uint8_t* weights, int64_t channels,
+                              Sums sums) {
   int32x4_t totals[kTokens][4];
   BEBERT_UNROLL
   for (int t = 0; t < kTokens; ++t) {
