@@ -18,31 +18,43 @@ struct Floats {
   float32x4_t v[4];
 };
 
-// The first `count` of 16 floats; zero after them.
-inline Floats load_floats(const float* x, int64_t count) {
-  float first[16] = {};
-  if (count < 16) {
-    memcpy(first, x, static_cast<size_t>(count) * sizeof(float));
-    x = first;
-  }
+// Calls body(channel, count) for all channels, 16 at a time; the body is inlined for 16 and for what is left.
+template <class Body>
+inline void for_each_sixteen(int64_t channels, Body body) {
+  int64_t c = 0;
+  for (; c + 16 <= channels; c += 16) body(c, int64_t{16});
+  if (c < channels) body(c, channels - c);
+}
+
+inline Floats load_sixteen(const float* x) {
   return {{vld1q_f32(x), vld1q_f32(x + 4), vld1q_f32(x + 8), vld1q_f32(x + 12)}};
 }
 
+// The first `count` of 16 floats; zero after them.
+inline Floats load_floats(const float* x, int64_t count) {
+  if (count >= 16) return load_sixteen(x);
+  float first[16] = {};
+  memcpy(first, x, static_cast<size_t>(count) * sizeof(float));
+  return load_sixteen(first);
+}
+
+inline void store_sixteen(float* y, const Floats& x) {
+  for (int i = 0; i < 4; ++i) vst1q_f32(y + 4 * i, x.v[i]);
+}
+
 inline void store_floats(float* y, int64_t count, const Floats& x) {
+  if (count >= 16) return store_sixteen(y, x);
   float all[16];
-  float* to = count < 16 ? all : y;
-  for (int i = 0; i < 4; ++i) vst1q_f32(to + 4 * i, x.v[i]);
-  if (count < 16) memcpy(y, all, static_cast<size_t>(count) * sizeof(float));
+  store_sixteen(all, x);
+  memcpy(y, all, static_cast<size_t>(count) * sizeof(float));
 }
 
 // The first `count` of 16 bytes; zero after them.
 inline uint8x16_t load_bytes(const uint8_t* bytes, int64_t count) {
+  if (count >= 16) return vld1q_u8(bytes);
   uint8_t first[16] = {};
-  if (count < 16) {
-    memcpy(first, bytes, static_cast<size_t>(count));
-    bytes = first;
-  }
-  return vld1q_u8(bytes);
+  memcpy(first, bytes, static_cast<size_t>(count));
+  return vld1q_u8(first);
 }
 
 inline void store_bytes(uint8_t* bytes, int64_t count, uint8x16_t x) {

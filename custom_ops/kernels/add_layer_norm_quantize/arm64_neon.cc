@@ -15,8 +15,8 @@ struct Statistics {
 Statistics add_and_measure(const float* x, const float* residual, int64_t channels, float epsilon, float* y) {
   float64x2_t sums[4], squares[4];
   for (int i = 0; i < 4; ++i) sums[i] = squares[i] = vdupq_n_f64(0);
-  for (int64_t c = 0; c < channels; c += 16) {
-    const Floats a = load_floats(x + c, channels - c), b = load_floats(residual + c, channels - c);
+  for_each_sixteen(channels, [&](int64_t c, int64_t count) {
+    const Floats a = load_floats(x + c, count), b = load_floats(residual + c, count);
     Floats v;
     BEBERT_UNROLL
     for (int i = 0; i < 4; ++i) {
@@ -28,8 +28,8 @@ Statistics add_and_measure(const float* x, const float* residual, int64_t channe
         squares[s] = vfmaq_f64(squares[s], halves[h], halves[h]);
       }
     }
-    store_floats(y + c, channels - c, v);
-  }
+    store_floats(y + c, count, v);
+  });
   const auto total = [](const float64x2_t(&s)[4]) {
     return vaddvq_f64(vaddq_f64(vaddq_f64(s[0], s[1]), vaddq_f64(s[2], s[3])));
   };
@@ -52,17 +52,16 @@ void add_layer_norm_quantize_arm64_neon(const AddLayerNormQuantizeRows& rows) {
   for (int64_t t = 0; t < rows.tokens; ++t) {
     const Statistics row = add_and_measure(x, residual, channels, rows.epsilon, y);
     const float32x4_t mean = vdupq_n_f32(row.mean), rstd = vdupq_n_f32(row.rstd);
-    for (int64_t c = 0; c < channels; c += 16) {
-      const int64_t left = channels - c;
-      const Floats gamma = load_floats(rows.gamma + c, left), beta = load_floats(rows.beta + c, left);
-      Floats v = load_floats(y + c, left);
+    for_each_sixteen(channels, [&](int64_t c, int64_t count) {
+      const Floats gamma = load_floats(rows.gamma + c, count), beta = load_floats(rows.beta + c, count);
+      Floats v = load_floats(y + c, count);
       for (int i = 0; i < 4; ++i) {
         v.v[i] = vmulq_f32(vmulq_f32(vsubq_f32(v.v[i], mean), rstd), gamma.v[i]);
         v.v[i] = vaddq_f32(v.v[i], beta.v[i]);
       }
-      store_floats(y + c, left, v);
-      quantize_lanes(v, rows.quantizer, range, c, left, codes);
-    }
+      store_floats(y + c, count, v);
+      quantize_lanes(v, rows.quantizer, range, c, count, codes);
+    });
     clear_padding(rows.quantizer.code, channels, codes);
     x += channels;
     residual += channels;

@@ -240,7 +240,7 @@ inline void context_bits(const uint8_t* rows, int64_t stride, const uint8_t* val
     }
     offset[t] = vdupq_n_s32(ones * value.low);
   }
-  const int32x4_t shift = vdupq_n_s32(value.low < 0 ? 1 : 0);
+  const int16x8_t shift = vdupq_n_s16(value.low < 0 ? 1 : 0);
   for (int64_t d = 0; d < head_size; d += kPlane) {
     for (int64_t p = 0, count; p < stride / 8; p += count, value_planes += count * kPlane) {
       count = smaller(kMostCounts, stride / 8 - p);
@@ -250,12 +250,14 @@ inline void context_bits(const uint8_t* rows, int64_t stride, const uint8_t* val
       for (int t = 0; t < kRows; ++t) {
         BEBERT_UNROLL
         for (int v = 0; v < kVectors; ++v) {
-          const uint16x8_t halves[2] = {vmovl_u8(vget_low_u8(counts[t][v])), vmovl_high_u8(counts[t][v])};
+          const uint16x8_t halves[2] = {vshlq_u16(vmovl_u8(vget_low_u8(counts[t][v])), shift),
+                                        vshlq_u16(vmovl_high_u8(counts[t][v]), shift)};
           for (int q = 0; q < 4; ++q) {
-            const uint32x4_t wide = q % 2 ? vmovl_high_u16(halves[q / 2]) : vmovl_u16(vget_low_u16(halves[q / 2]));
             int32_t* to = context + t * out_stride + d + 16 * v + 4 * q;
-            const int32x4_t before = p == 0 ? offset[t] : vld1q_s32(to);
-            vst1q_s32(to, vaddq_s32(before, vreinterpretq_s32_u32(vshlq_u32(wide, shift))));
+            const uint32x4_t before = vreinterpretq_u32_s32(p == 0 ? offset[t] : vld1q_s32(to));
+            const uint32x4_t after =
+                q % 2 ? vaddw_high_u16(before, halves[q / 2]) : vaddw_u16(before, vget_low_u16(halves[q / 2]));
+            vst1q_s32(to, vreinterpretq_s32_u32(after));
           }
         }
       }

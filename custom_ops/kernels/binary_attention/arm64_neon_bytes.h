@@ -48,9 +48,11 @@ inline void softmax_bytes(int32_t* scores, int64_t keys, float score_scale, floa
                           const ProbabilityBytes& probability, uint8_t* row) {
   const int64_t padded = round_up(keys, 16);
   for (int64_t j = keys; j < padded; ++j) scores[j] = scores[0];
-  int32x4_t largest = vdupq_n_s32(scores[0]);
-  for (int64_t j = 0; j < padded; j += 4) largest = vmaxq_s32(largest, vld1q_s32(scores + j));
-  largest = vdupq_n_s32(vmaxvq_s32(largest));
+  int32x4_t most[2] = {vdupq_n_s32(scores[0]), vdupq_n_s32(scores[0])};
+  for (int64_t j = 0; j < padded; j += 16) {
+    for (int i = 0; i < 4; ++i) most[i % 2] = vmaxq_s32(most[i % 2], vld1q_s32(scores + j + 4 * i));
+  }
+  const int32x4_t largest = vdupq_n_s32(vmaxvq_s32(vmaxq_s32(most[0], most[1])));
 
   float* exponentials = reinterpret_cast<float*>(scores);
   uint32x4_t sums[4];

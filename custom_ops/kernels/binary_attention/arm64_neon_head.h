@@ -205,12 +205,7 @@ struct Head {
       } else {
         contexts_by_bytes(count);
       }
-      for (int64_t t = 0; t < count; ++t) {
-        uint8_t* row = head.codes + (first + t) * head.codes_row_bytes;
-        for (int64_t d = 0; d < shape.head_size; d += 16) {
-          store_codes(head, range, b.contexts + t * shape.padded_channels, d, row);
-        }
-      }
+      store_codes(head, range, b.contexts, shape.padded_channels, count, head.codes + first * head.codes_row_bytes);
     }
   }
 };

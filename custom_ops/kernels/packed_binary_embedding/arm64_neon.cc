@@ -12,14 +12,14 @@ void packed_binary_embedding_arm64_neon(const PackedBinaryEmbeddingRows& rows) {
     const int64_t id = rows.ids[t];
     const uint8_t* row = rows.weight + id * packed_row_bytes(rows.channels);
     const float32x4_t plus = vdupq_n_f32(rows.scale[id]), minus = vnegq_f32(plus);
-    for (int64_t c = 0; c < rows.channels; c += 16) {
+    for_each_sixteen(rows.channels, [&](int64_t c, int64_t count) {
       uint16_t ones;
       memcpy(&ones, row + c / 8, sizeof(ones));
       const uint32x4_t bits = vdupq_n_u32(ones);
       Floats values;
       for (int i = 0; i < 4; ++i) values.v[i] = vbslq_f32(vtstq_u32(bits, vld1q_u32(kBit + 4 * i)), plus, minus);
-      store_floats(y + c, rows.channels - c, values);
-    }
+      store_floats(y + c, count, values);
+    });
   }
 }
 

@@ -10,9 +10,9 @@ void quantize_arm64_neon(const QuantizeRows& rows) {
   const float* x = rows.x;
   uint8_t* codes = rows.codes;
   for (int64_t t = 0; t < rows.tokens; ++t) {
-    for (int64_t c = 0; c < channels; c += 16) {
-      quantize_lanes(load_floats(x + c, channels - c), rows.quantizer, range, c, channels - c, codes);
-    }
+    for_each_sixteen(channels, [&](int64_t c, int64_t count) {
+      quantize_lanes(load_floats(x + c, count), rows.quantizer, range, c, count, codes);
+    });
     clear_padding(rows.quantizer.code, channels, codes);
     x += channels;
     codes += code_row_bytes(rows.quantizer.code, channels);
