@@ -131,6 +131,12 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   } else {
     args.y = y.data;
   }
+  const Buffer<int32_t> zero_begin(n);
+  const Buffer<uint32_t> zero_length(n);
+  if (output.name && packed_binary_matmul_zero_ranges(plan, args, zero_begin.data, zero_length.data)) {
+    args.zero_begin = zero_begin.data;
+    args.zero_length = zero_length.data;
+  }
   const double peak_rate = peak(isa, input.code);
   const Times times = measure([&] { packed_binary_matmul_run(plan, args, host); });
   const double rate = static_cast<double>(tokens * k * n) / times.best;

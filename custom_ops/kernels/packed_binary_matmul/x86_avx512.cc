@@ -28,18 +28,41 @@ void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType inpu
 }
 
 void store(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
+  choose_epilogue(task)(task, {channel, 0, task.tokens, sums});
+}
+
+// `product(channel, output_of)` multiplies a block of channels; its sums go to their outputs from registers where that
+// is possible.
+template <class Product>
+void multiply_blocks(const PackedBinaryMatMulTask& task, Product product) {
   const Epilogue epilogue = choose_epilogue(task);
-  for (int64_t c = 0; c < kChannelBlock; c += 16) epilogue(task, channel + c, sums + c);
+  const int64_t row_bytes = code_row_bytes(task.output, task.n);
+  alignas(64) int32_t sums[kTokenBlock][kChannelBlock];
+  for (int64_t channel = task.channel_begin; channel < task.channel_end; channel += kChannelBlock) {
+    const bool whole = channel + kChannelBlock <= task.n;
+    if (whole && task.y) {
+      product(channel, [&](int64_t token) {
+        return ToFloats{task.scale + channel, task.bias + channel, task.y + token * task.n + channel, task.n};
+      });
+    } else if (whole && task.zero_begin) {
+      product(channel, [&](int64_t token) {
+        uint8_t* codes = task.codes_out + token * row_bytes + channel / 8;
+        return ToBits{task.zero_begin + channel, task.zero_length + channel, codes, row_bytes};
+      });
+    } else {
+      product(channel, [&](int64_t token) { return ToSums{sums + token}; });
+      epilogue(task, {channel, 0, task.tokens, sums[0]});
+    }
+  }
 }
 
 void multiply(const PackedBinaryMatMulTask& task) {
-  const auto product = task.input.width == 8 ? multiply_tables
-                       : task.input.low < 0  ? multiply_bits<true>
-                                             : multiply_bits<false>;
-  alignas(64) int32_t sums[kTokenBlock][kChannelBlock];
-  for (int64_t channel = task.channel_begin; channel < task.channel_end; channel += kChannelBlock) {
-    product(task, channel, sums);
-    store(task, channel, sums[0]);
+  if (task.input.width == 8) {
+    multiply_blocks(task, [&](int64_t channel, auto output_of) { multiply_tables(task, channel, output_of); });
+  } else if (task.input.low < 0) {
+    multiply_blocks(task, [&](int64_t channel, auto output_of) { multiply_bits<true>(task, channel, output_of); });
+  } else {
+    multiply_blocks(task, [&](int64_t channel, auto output_of) { multiply_bits<false>(task, channel, output_of); });
   }
 }
 

@@ -24,8 +24,7 @@ namespace {
 constexpr int64_t kStepBytes = 64;
 constexpr int64_t kTableWordBytes = 4 * kStepBytes;
 
-// Vectors of 16 output channels of a block; bytes of weights and of indices of a block and one word of K.
-constexpr int kVectors = kChannelBlock / 16;
+// Bytes of weights and of indices of a block and one word of K.
 constexpr int64_t kLutWordBytes = kChannelBlock * 8;
 constexpr int64_t kIndexWordBytes = 2 * kLutWordBytes;
 
@@ -129,11 +128,17 @@ inline void add_look_ups(__m512i even, __m512i even_table, __m512i odd, __m512i 
 #endif
 }
 
-// Adds the products of kTokens tokens, 64 channels and some words of K to `sums`, or starts them. The passes of a token
-// are pass_bytes apart.
-template <int kTokens>
-void lut_tile(const uint8_t* tables, int64_t token_bytes, int pass_count, int64_t pass_bytes, const uint8_t* indices,
-              int64_t words, bool start, Sums sums) {
+// Where the tables of some tokens are: those of a pass are pass_bytes apart.
+struct Tables {
+  const uint8_t* data;
+  int64_t token_bytes, pass_bytes;
+  int passes;
+};
+
+// The sums of kTokens tokens, a block of channels and some words of K, to which those `before` are added, if any.
+template <int kTokens, class Output>
+BEBERT_NOINLINE void lut_tile(Tables tables, const uint8_t* indices, int64_t words, const int32_t* before,
+                              const Output& output) {
   __m512i totals[kTokens][kVectors];
   BEBERT_UNROLL
   for (int t = 0; t < kTokens; ++t) {
@@ -141,7 +146,7 @@ void lut_tile(const uint8_t* tables, int64_t token_bytes, int pass_count, int64_
     for (int v = 0; v < kVectors; ++v) totals[t][v] = _mm512_setzero_si512();
   }
   const __m512i ones = _mm512_set1_epi8(1);
-  for (int pass = 0; pass < pass_count; ++pass, tables += pass_bytes) {
+  for (int pass = 0; pass < tables.passes; ++pass) {
     if (pass == 1) {
       BEBERT_UNROLL
       for (int t = 0; t < kTokens; ++t) {
@@ -149,7 +154,7 @@ void lut_tile(const uint8_t* tables, int64_t token_bytes, int pass_count, int64_
         for (int v = 0; v < kVectors; ++v) totals[t][v] = _mm512_slli_epi32(totals[t][v], 4);
       }
     }
-    const uint8_t* table = tables;
+    const uint8_t* table = tables.data + pass * tables.pass_bytes;
     const uint8_t* index = indices;
     for (int64_t h = 0; h < 2 * words; ++h, table += 2 * kStepBytes, index += kIndexWordBytes / 2) {
       __m512i even[kVectors], odd[kVectors];
@@ -160,8 +165,8 @@ void lut_tile(const uint8_t* tables, int64_t token_bytes, int pass_count, int64_
       }
       BEBERT_UNROLL
       for (int t = 0; t < kTokens; ++t) {
-        __m512i even_table = _mm512_load_si512(table + t * token_bytes);
-        __m512i odd_table = _mm512_load_si512(table + t * token_bytes + kStepBytes);
+        __m512i even_table = _mm512_load_si512(table + t * tables.token_bytes);
+        __m512i odd_table = _mm512_load_si512(table + t * tables.token_bytes + kStepBytes);
         BEBERT_KEEP(even_table);
         BEBERT_KEEP(odd_table);
         BEBERT_UNROLL
@@ -171,34 +176,43 @@ void lut_tile(const uint8_t* tables, int64_t token_bytes, int pass_count, int64_
       }
     }
   }
+  if (before) {
+    BEBERT_UNROLL
+    for (int t = 0; t < kTokens; ++t) {
+      BEBERT_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        totals[t][v] = _mm512_add_epi32(totals[t][v], _mm512_load_si512(before + t * kChannelBlock + 16 * v));
+      }
+    }
+  }
   BEBERT_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     BEBERT_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const __m512i before = start ? _mm512_setzero_si512() : _mm512_load_si512(sums[t] + 16 * v);
-      _mm512_store_si512(sums[t] + 16 * v, _mm512_add_epi32(before, totals[t][v]));
-    }
+    for (int v = 0; v < kVectors; ++v) output.write(t, v, totals[t][v]);
   }
 }
 
-void multiply_tables(const PackedBinaryMatMulTask& task, int64_t channel, Sums sums) {
+// The products of all tokens of a task and one block of channels. `output_of(token)` is the output of a tile.
+template <class OutputOf>
+void multiply_tables(const PackedBinaryMatMulTask& task, int64_t channel, OutputOf output_of) {
   const int64_t words = words_of_row(task.k);
-  const int pass_count = passes(task.input);
   const int64_t pass_bytes = words * kTableWordBytes;
-  const int64_t token_bytes = pass_count * pass_bytes;
+  Tables tables = {nullptr, passes(task.input) * pass_bytes, pass_bytes, passes(task.input)};
   const uint8_t* weights = task.weights + channel * words * 8;
   alignas(64) uint8_t indices[kChunkWords * kIndexWordBytes];
+  alignas(64) int32_t sums[kTokenBlock][kChannelBlock];
+  const auto tile = [&](int64_t t, auto tokens, int64_t w, int64_t count) {
+    tables.data = static_cast<const uint8_t*>(task.tables) + t * tables.token_bytes + w * kTableWordBytes;
+    const int32_t* before = w > 0 ? sums[t] : nullptr;
+    if (w + count < words) return lut_tile<tokens.value>(tables, indices, count, before, ToSums{sums + t});
+    lut_tile<tokens.value>(tables, indices, count, before, output_of(t));
+  };
   for (int64_t w = 0; w < words; w += kChunkWords) {
     const int64_t count = words - w < kChunkWords ? words - w : kChunkWords;
     expand_indices(weights + w * kLutWordBytes, count, indices);
-    const uint8_t* tables = static_cast<const uint8_t*>(task.tables) + w * kTableWordBytes;
     int64_t t = 0;
-    for (; t + 4 <= task.tokens; t += 4) {
-      lut_tile<4>(tables + t * token_bytes, token_bytes, pass_count, pass_bytes, indices, count, w == 0, sums + t);
-    }
-    for (; t < task.tokens; ++t) {
-      lut_tile<1>(tables + t * token_bytes, token_bytes, pass_count, pass_bytes, indices, count, w == 0, sums + t);
-    }
+    for (; t + kTokenTile <= task.tokens; t += kTokenTile) tile(t, Count<kTokenTile>(), w, count);
+    for (; t < task.tokens; ++t) tile(t, Count<1>(), w, count);
   }
 }
 

@@ -11,8 +11,32 @@
 namespace bebert {
 namespace {
 
-// Exact sums of the tokens of a task and of one block of channels, 64-byte aligned.
+// GCC keeps the arrays of a tile in registers only where their function stands alone.
+#if defined(__GNUC__)
+#define BEBERT_NOINLINE __attribute__((noinline))
+#else
+#define BEBERT_NOINLINE
+#endif
+
+// Vectors of 16 output channels of a block; tokens that are multiplied together.
+constexpr int kVectors = kChannelBlock / 16;
+constexpr int kTokenTile = 4;
+
+// Exact sums of some tokens and of one block of channels, 64-byte aligned.
 using Sums = int32_t (*)[kChannelBlock];
+
+// An output of a tile gets, from registers, the sums of token t of the tile and of channels 16 * v .. 16 * v + 15 of
+// the block.
+struct ToSums {
+  Sums sums;
+  void write(int t, int v, __m512i sum) const { _mm512_store_si512(sums[t] + 16 * v, sum); }
+};
+
+// A number known to the compiler.
+template <int n>
+struct Count {
+  static constexpr int value = n;
+};
 
 // Weights are padded with zero rows to whole blocks.
 inline int64_t padded_channels(int64_t n) { return (n + kChannelBlock - 1) / kChannelBlock * kChannelBlock; }
