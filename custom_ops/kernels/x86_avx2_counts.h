@@ -71,6 +71,35 @@ inline void build_pair_tables(const uint8_t* first, const uint8_t* second, int64
   }
 }
 
+// One step for 32 rows of weights. In assembly, because GCC would reassociate the sums of all vectors of a tile, and
+// then has too few registers.
+inline void count_step(const __m256i (&table)[kStepGroups], const uint8_t* indices, __m256i nibble, __m256i& low,
+                       __m256i& high) {
+  const __m256i* index = reinterpret_cast<const __m256i*>(indices);
+#if defined(__GNUC__)
+  __m256i x, look_up;
+  __asm__(
+      "vpshufb %[index0], %[table0], %[x]\n\t"
+      "vpshufb %[index1], %[table1], %[look_up]\n\t"
+      "vpaddb %[look_up], %[x], %[x]\n\t"
+      "vpshufb %[index2], %[table2], %[look_up]\n\t"
+      "vpaddb %[look_up], %[x], %[x]\n\t"
+      "vpand %[nibble], %[x], %[look_up]\n\t"
+      "vpsrlw $4, %[x], %[x]\n\t"
+      "vpaddb %[look_up], %[low], %[low]\n\t"
+      "vpaddw %[x], %[high], %[high]"
+      : [x] "=&x"(x), [look_up] "=&x"(look_up), [low] "+x"(low), [high] "+x"(high)
+      : [index0] "m"(index[0]), [index1] "m"(index[1]), [index2] "m"(index[2]), [table0] "x"(table[0]),
+        [table1] "x"(table[1]), [table2] "x"(table[2]), [nibble] "x"(nibble));
+#else
+  __m256i x = _mm256_shuffle_epi8(table[0], index[0]);
+  x = _mm256_add_epi8(x, _mm256_shuffle_epi8(table[1], index[1]));
+  x = _mm256_add_epi8(x, _mm256_shuffle_epi8(table[2], index[2]));
+  low = _mm256_add_epi8(low, _mm256_and_si256(x, nibble));
+  high = _mm256_add_epi16(high, _mm256_srli_epi16(x, 4));
+#endif
+}
+
 // Bytes of counts of the first and the second row for kVectors vectors of 32 rows of weights; at most kMaximumSteps
 // steps. indices: [steps, kVectors, 3, 32].
 template <int kVectors>
@@ -83,11 +112,7 @@ inline void count_pairs(const uint8_t* tables, const uint8_t* indices, int64_t s
     const __m256i table[3] = {load_table(tables), load_table(tables + 16), load_table(tables + 32)};
     BEBERT_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      __m256i x = _mm256_shuffle_epi8(table[0], load_vector(indices + v * 96));
-      x = _mm256_add_epi8(x, _mm256_shuffle_epi8(table[1], load_vector(indices + v * 96 + 32)));
-      x = _mm256_add_epi8(x, _mm256_shuffle_epi8(table[2], load_vector(indices + v * 96 + 64)));
-      first[v] = _mm256_add_epi8(first[v], _mm256_and_si256(x, nibble));
-      second[v] = _mm256_add_epi16(second[v], _mm256_srli_epi16(x, 4));
+      count_step(table, indices + v * 96, nibble, first[v], second[v]);
     }
   }
   BEBERT_UNROLL

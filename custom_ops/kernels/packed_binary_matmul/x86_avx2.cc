@@ -36,26 +36,24 @@ void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType inpu
   }
 }
 
-void multiply(const PackedBinaryMatMulTask& task) {
-  alignas(64) int32_t sums[2][kTokenBlock][kChannelBlock];
-  int64_t channel = task.channel_begin;
+// The sums and then the outputs of 32 * kVectors channels.
+template <int kVectors>
+void multiply_blocks(const PackedBinaryMatMulTask& task, int64_t channel) {
+  alignas(64) int32_t sums[kVectors / 2][kTokenBlock][kChannelBlock];
+  Sums blocks[kVectors / 2];
+  for (int i = 0; i < kVectors / 2; ++i) blocks[i] = sums[i];
   if (task.input.width == 1) {
-    Sums pair[2] = {sums[0], sums[1]};
-    for (; channel + kChannelBlock < task.channel_end; channel += 2 * kChannelBlock) {
-      multiply_bits<4>(task, channel, pair);
-      store(task, channel, sums[0][0]);
-      store(task, channel + kChannelBlock, sums[1][0]);
-    }
+    multiply_bits<kVectors>(task, channel, blocks);
+  } else {
+    multiply_values<kVectors>(task, channel, blocks);
   }
-  for (; channel < task.channel_end; channel += kChannelBlock) {
-    Sums one[1] = {sums[0]};
-    if (task.input.width == 1) {
-      multiply_bits<2>(task, channel, one);
-    } else {
-      multiply_values(task, channel, sums[0]);
-    }
-    store(task, channel, sums[0][0]);
-  }
+  for (int i = 0; i < kVectors / 2; ++i) store(task, channel + i * kChannelBlock, sums[i][0]);
+}
+
+void multiply(const PackedBinaryMatMulTask& task) {
+  int64_t channel = task.channel_begin;
+  for (; channel + kChannelBlock < task.channel_end; channel += 2 * kChannelBlock) multiply_blocks<4>(task, channel);
+  if (channel < task.channel_end) multiply_blocks<2>(task, channel);
 }
 
 }  // namespace

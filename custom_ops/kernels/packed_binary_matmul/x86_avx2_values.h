@@ -21,8 +21,8 @@ using ValueUnits = Units<8>;
 
 constexpr int64_t kUnitTableBytes = 8 * 16;
 
-// Units whose indices are expanded together, 16 KB: sums of words are at most 60 * 8 * 32 = 15360.
-constexpr int64_t kChunkUnits = 32;
+// Units whose indices are expanded together, 16 KB for 128 channels: sums of words are at most 60 * 8 * 16 = 7680.
+constexpr int64_t kChunkUnits = 16;
 
 inline int passes(CodeType input) { return input.high - input.low > 15 ? 2 : 1; }
 
@@ -81,76 +81,77 @@ void build_value_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeTyp
   }
 }
 
-// Adds a chunk of K of one pass to the sums of kTokens tokens and 32 * kVectors channels, or starts them.
-template <int kTokens, int kVectors>
-inline void value_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* indices, int64_t steps, int shift,
-                       bool start, const int32_t* terms, Sums (&sums)[(kVectors + 1) / 2]) {
-  __m256i all[kTokens][kVectors], odd[kTokens][kVectors];
+// Four look-ups for 32 channels. In assembly, because GCC would reassociate the sums of all vectors of a tile, and then
+// has too few registers.
+inline void look_up_step(const __m256i (&table)[4], const uint8_t* indices, __m256i& all, __m256i& odd) {
+  const __m256i* index = reinterpret_cast<const __m256i*>(indices);
+#if defined(__GNUC__)
+  __m256i x, look_up;
+  __asm__(
+      "vpshufb %[index0], %[table0], %[x]\n\t"
+      "vpshufb %[index1], %[table1], %[look_up]\n\t"
+      "vpaddb %[look_up], %[x], %[x]\n\t"
+      "vpshufb %[index2], %[table2], %[look_up]\n\t"
+      "vpaddb %[look_up], %[x], %[x]\n\t"
+      "vpshufb %[index3], %[table3], %[look_up]\n\t"
+      "vpaddb %[look_up], %[x], %[x]\n\t"
+      "vpaddw %[x], %[all], %[all]\n\t"
+      "vpsrlw $8, %[x], %[x]\n\t"
+      "vpaddw %[x], %[odd], %[odd]"
+      : [x] "=&x"(x), [look_up] "=&x"(look_up), [all] "+x"(all), [odd] "+x"(odd)
+      : [index0] "m"(index[0]), [index1] "m"(index[1]), [index2] "m"(index[2]), [index3] "m"(index[3]),
+        [table0] "x"(table[0]), [table1] "x"(table[1]), [table2] "x"(table[2]), [table3] "x"(table[3]));
+#else
+  __m256i x = _mm256_shuffle_epi8(table[0], index[0]);
+  for (int g = 1; g < 4; ++g) x = _mm256_add_epi8(x, _mm256_shuffle_epi8(table[g], index[g]));
+  all = _mm256_add_epi16(all, x);
+  odd = _mm256_add_epi16(odd, _mm256_srli_epi16(x, 8));
+#endif
+}
+
+// Adds a chunk of K of one pass to the sums of a token and 32 * kVectors channels, or starts them.
+template <int kVectors>
+inline void add_look_ups(const uint8_t* tables, const uint8_t* indices, int64_t steps, int shift, bool start,
+                         __m256i term, int64_t token, Sums (&sums)[kVectors / 2]) {
+  __m256i all[kVectors], odd[kVectors];
   BEBERT_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    BEBERT_UNROLL
-    for (int v = 0; v < kVectors; ++v) all[t][v] = odd[t][v] = _mm256_setzero_si256();
-  }
+  for (int v = 0; v < kVectors; ++v) all[v] = odd[v] = _mm256_setzero_si256();
   for (int64_t s = 0; s < steps; ++s, tables += 64, indices += kVectors * 128) {
-    __m256i x[kTokens][kVectors];
+    const __m256i table[4] = {load_table(tables), load_table(tables + 16), load_table(tables + 32),
+                              load_table(tables + 48)};
     BEBERT_UNROLL
-    for (int g = 0; g < 4; ++g) {
-      BEBERT_UNROLL
-      for (int t = 0; t < kTokens; ++t) {
-        const __m256i table = load_table(tables + t * token_bytes + 16 * g);
-        BEBERT_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          const __m256i found = _mm256_shuffle_epi8(table, load_vector(indices + v * 128 + 32 * g));
-          x[t][v] = g == 0 ? found : _mm256_add_epi8(x[t][v], found);
-        }
-      }
-    }
-    BEBERT_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      BEBERT_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        all[t][v] = _mm256_add_epi16(all[t][v], x[t][v]);
-        odd[t][v] = _mm256_add_epi16(odd[t][v], _mm256_srli_epi16(x[t][v], 8));
-      }
-    }
+    for (int v = 0; v < kVectors; ++v) look_up_step(table, indices + v * 128, all[v], odd[v]);
   }
   BEBERT_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    BEBERT_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      add_words(all[t][v], odd[t][v], shift, start, _mm256_set1_epi32(terms[t]), sums[v / 2][t] + v % 2 * 32);
-    }
+  for (int v = 0; v < kVectors; ++v) {
+    add_words(all[v], odd[v], shift, start, term, sums[v / 2][token] + v % 2 * 32);
   }
 }
 
-// The sums of 64 channels from `channel` on.
-void multiply_values(const PackedBinaryMatMulTask& task, int64_t channel, Sums sums) {
+// The sums of 32 * kVectors channels from `channel` on.
+template <int kVectors>
+void multiply_values(const PackedBinaryMatMulTask& task, int64_t channel, Sums (&sums)[kVectors / 2]) {
   const int64_t units = ValueUnits::count(task.k);
+  const int64_t block_bytes = units * ValueUnits::kBytes;
   const int pass_count = passes(task.input);
-  const int64_t pass_bytes = units * kUnitTableBytes, token_bytes = pass_count * pass_bytes;
+  const int64_t pass_bytes = units * kUnitTableBytes;
   const int32_t* terms = token_terms(task.tables);
-  const uint8_t* weights = task.weights + channel / kChannelBlock * units * ValueUnits::kBytes;
-  alignas(64) uint8_t indices[kChunkUnits * 2 * ValueUnits::kBytes];
+  const uint8_t* weights = task.weights + channel / kChannelBlock * block_bytes;
+  alignas(64) uint8_t indices[kChunkUnits * kVectors * 256];
   for (int64_t u = 0; u < units; u += kChunkUnits) {
     const int64_t count = smaller(kChunkUnits, units - u);
     for (int64_t i = 0; i < count; ++i) {
-      ValueUnits::expand<2>(weights + (u + i) * ValueUnits::kBytes, 0, indices + i * 2 * ValueUnits::kBytes);
+      for (int v = 0; v < kVectors; v += 2) {
+        const uint8_t* from = weights + v / 2 * block_bytes + (u + i) * ValueUnits::kBytes;
+        ValueUnits::expand<kVectors>(from, v, indices + i * kVectors * 256);
+      }
     }
     const uint8_t* tables = static_cast<const uint8_t*>(task.tables) + task.tokens * kTermBytes + u * kUnitTableBytes;
-    for (int pass = 0; pass < pass_count; ++pass) {
-      const int shift = pass_count == 2 && pass == 0 ? 5 : 1;
-      const bool start = u == 0 && pass == 0;
-      int64_t t = 0;
-      for (; t < task.tokens;) {
-        const uint8_t* from = tables + pass * pass_bytes + t * token_bytes;
-        Sums to[1] = {sums + t};
-        if (t + 2 <= task.tokens) {
-          value_tile<2, 2>(from, token_bytes, indices, 2 * count, shift, start, terms + t, to);
-          t += 2;
-        } else {
-          value_tile<1, 2>(from, token_bytes, indices, 2 * count, shift, start, terms + t, to);
-          t += 1;
-        }
+    for (int64_t t = 0; t < task.tokens; ++t) {
+      const __m256i term = _mm256_set1_epi32(terms[t]);
+      for (int pass = 0; pass < pass_count; ++pass, tables += pass_bytes) {
+        const int shift = pass + 1 < pass_count ? 5 : 1;
+        add_look_ups<kVectors>(tables, indices, 2 * count, shift, u == 0 && pass == 0, term, t, sums);
       }
     }
   }
