@@ -52,8 +52,9 @@ void multiply_blocks(const PackedBinaryMatMulTask& task, int64_t channel) {
 
 void multiply(const PackedBinaryMatMulTask& task) {
   int64_t channel = task.channel_begin;
-  for (; channel + kChannelBlock < task.channel_end; channel += 2 * kChannelBlock) multiply_blocks<4>(task, channel);
-  if (channel < task.channel_end) multiply_blocks<2>(task, channel);
+  if (task.input.width != 1)
+    for (; channel + kChannelBlock < task.channel_end; channel += 2 * kChannelBlock) multiply_blocks<4>(task, channel);
+  for (; channel < task.channel_end; channel += 64) multiply_blocks<2>(task, channel);
 }
 
 }  // namespace

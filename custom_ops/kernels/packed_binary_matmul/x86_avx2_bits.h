@@ -40,50 +40,42 @@ void build_bit_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType 
   }
 }
 
-// The sums of words of counts: at most 4 * kStepGroups * kChunkSteps each.
-template <int kVectors>
-struct WordSums {
-  __m256i all[kVectors], odd[kVectors];
-
-  void clear() {
-    BEBERT_UNROLL
-    for (int v = 0; v < kVectors; ++v) all[v] = odd[v] = _mm256_setzero_si256();
-  }
-  void add(const __m256i (&bytes)[kVectors]) {
-    BEBERT_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      all[v] = _mm256_add_epi16(all[v], bytes[v]);
-      odd[v] = _mm256_add_epi16(odd[v], _mm256_srli_epi16(bytes[v], 8));
-    }
-  }
-};
-
-// Adds a chunk of K to the sums of all tokens and 32 * kVectors channels, or starts them.
-template <int kVectors>
+// Adds a chunk of K to the sums of all tokens and 32 * kVectors channels, or starts them. Counts of a chunk fit in
+// words.
+template <int kVectors, bool kStart>
 void multiply_chunk(const PackedBinaryMatMulTask& task, int64_t first_step, int64_t steps, const uint8_t* indices,
                     Sums (&sums)[kVectors / 2]) {
   const int32_t* terms = token_terms(task.tables);
   const int64_t pair_bytes = pair_table_bytes(task.k);
   const uint8_t* tables =
       static_cast<const uint8_t*>(task.tables) + task.tokens * kTermBytes + first_step * kStepTableBytes;
-  const int64_t rounds = divide_up(steps, kMaximumSteps), round = divide_up(steps, rounds);
+  const int64_t rounds = divide_up(steps, 2 * kMaximumSteps), round = divide_up(steps, 2 * rounds);
+  const __m256i two = _mm256_set1_epi32(2);
   for (int64_t t = 0; t < task.tokens; t += 2, tables += pair_bytes) {
-    WordSums<kVectors> words[2];
-    words[0].clear();
-    words[1].clear();
-    for (int64_t s = 0; s < steps; s += round) {
-      __m256i first[kVectors], second[kVectors];
-      count_pairs<kVectors>(tables + s * kStepTableBytes, indices + s * kVectors * 96, smaller(round, steps - s), first,
-                            second);
-      words[0].add(first);
-      words[1].add(second);
+    __m256i all[2][kVectors], odd[2][kVectors];
+    for (int64_t s = 0; s < steps; s += 2 * round) {
+      __m256i a[2][kVectors], b[2][kVectors];
+      const int64_t first = smaller(round, steps - s), second = smaller(round, steps - s - first);
+      const uint8_t* table = tables + s * kStepTableBytes;
+      const uint8_t* index = indices + s * kVectors * 96;
+      count_pairs<kVectors>(table, index, first, a[0], a[1]);
+      count_pairs<kVectors>(table + first * kStepTableBytes, index + first * kVectors * 96, second, b[0], b[1]);
+      BEBERT_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        BEBERT_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+          const __m256i both = _mm256_add_epi16(a[i][v], b[i][v]);
+          const __m256i both_odd = _mm256_add_epi16(_mm256_srli_epi16(a[i][v], 8), _mm256_srli_epi16(b[i][v], 8));
+          all[i][v] = s == 0 ? both : _mm256_add_epi16(all[i][v], both);
+          odd[i][v] = s == 0 ? both_odd : _mm256_add_epi16(odd[i][v], both_odd);
+        }
+      }
     }
     for (int64_t i = 0; i < smaller(2, task.tokens - t); ++i) {
       const __m256i term = _mm256_set1_epi32(terms[t + i]);
       BEBERT_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        int32_t* to = sums[v / 2][t + i] + v % 2 * 32;
-        add_words(words[i].all[v], words[i].odd[v], 1, first_step == 0, term, to);
+        add_words<kStart>(all[i][v], odd[i][v], two, term, sums[v / 2][t + i] + v % 2 * 32);
       }
     }
   }
@@ -104,7 +96,8 @@ void multiply_bits(const PackedBinaryMatMulTask& task, int64_t channel, Sums (&s
         BitUnits::expand<kVectors>(from, v, indices + unit * kVectors * 192);
       }
     }
-    multiply_chunk<kVectors>(task, s, count, indices, sums);
+    const auto multiply = s == 0 ? multiply_chunk<kVectors, true> : multiply_chunk<kVectors, false>;
+    multiply(task, s, count, indices, sums);
   }
 }
 

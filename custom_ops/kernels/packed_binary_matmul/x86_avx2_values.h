@@ -110,9 +110,9 @@ inline void look_up_step(const __m256i (&table)[4], const uint8_t* indices, __m2
 }
 
 // Adds a chunk of K of one pass to the sums of a token and 32 * kVectors channels, or starts them.
-template <int kVectors>
-inline void add_look_ups(const uint8_t* tables, const uint8_t* indices, int64_t steps, int shift, bool start,
-                         __m256i term, int64_t token, Sums (&sums)[kVectors / 2]) {
+template <int kVectors, bool kStart>
+inline void add_look_ups(const uint8_t* tables, const uint8_t* indices, int64_t steps, __m256i factor, __m256i term,
+                         int64_t token, Sums (&sums)[kVectors / 2]) {
   __m256i all[kVectors], odd[kVectors];
   BEBERT_UNROLL
   for (int v = 0; v < kVectors; ++v) all[v] = odd[v] = _mm256_setzero_si256();
@@ -124,7 +124,7 @@ inline void add_look_ups(const uint8_t* tables, const uint8_t* indices, int64_t 
   }
   BEBERT_UNROLL
   for (int v = 0; v < kVectors; ++v) {
-    add_words(all[v], odd[v], shift, start, term, sums[v / 2][token] + v % 2 * 32);
+    add_words<kStart>(all[v], odd[v], factor, term, sums[v / 2][token] + v % 2 * 32);
   }
 }
 
@@ -150,8 +150,9 @@ void multiply_values(const PackedBinaryMatMulTask& task, int64_t channel, Sums (
     for (int64_t t = 0; t < task.tokens; ++t) {
       const __m256i term = _mm256_set1_epi32(terms[t]);
       for (int pass = 0; pass < pass_count; ++pass, tables += pass_bytes) {
-        const int shift = pass + 1 < pass_count ? 5 : 1;
-        add_look_ups<kVectors>(tables, indices, 2 * count, shift, u == 0 && pass == 0, term, t, sums);
+        const __m256i factor = _mm256_set1_epi32(pass + 1 < pass_count ? 32 : 2);
+        const auto add = u == 0 && pass == 0 ? add_look_ups<kVectors, true> : add_look_ups<kVectors, false>;
+        add(tables, indices, 2 * count, factor, term, t, sums);
       }
     }
   }
