@@ -11,7 +11,11 @@
 #include <chrono>
 
 // Of the sanitizers' runtime, where there is one: what to call before it ends the process.
+#if defined(__APPLE__)
+constexpr void (*__sanitizer_set_death_callback)(void (*callback)()) = nullptr;  // weak symbols need linker options
+#else
 extern "C" __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
+#endif
 
 namespace bebert {
 

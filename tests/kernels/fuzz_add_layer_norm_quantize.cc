@@ -71,8 +71,9 @@ struct Row {
       squares += wide * wide;
     }
     const long double count = static_cast<long double>(v.size());
-    // A sum of n numbers has at most n roundings of 2^-53 of the sum of magnitudes each; a few more follow.
-    const long double error = (count + 8) * std::numeric_limits<double>::epsilon() / 2;
+    // A sum of n numbers has at most n roundings of 2^-53 of the sum of magnitudes each, a few more follow, and where
+    // long double is binary64 as many here.
+    const long double error = (count + 8) * std::numeric_limits<double>::epsilon();
     const long double mean = sum / count, mean_error = error * magnitude / count;
     const long double variance = squares / count - mean * mean;
     const long double variance_error = error * (squares / count + mean * mean) + 2 * std::abs(mean) * mean_error;
