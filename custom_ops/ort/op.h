@@ -92,8 +92,9 @@ constexpr Op make_op(Isa isa) {
 // The op for one CPU path, alive as long as the library is loaded.
 template <class Kernel>
 const OrtCustomOp* op_for(Isa isa) {
-  static constexpr Op kOps[kIsaCount] = {make_op<Kernel>(Isa(0)), make_op<Kernel>(Isa(1)), make_op<Kernel>(Isa(2)),
-                                         make_op<Kernel>(Isa(3))};
+  static constexpr Op kOps[] = {make_op<Kernel>(Isa(0)), make_op<Kernel>(Isa(1)), make_op<Kernel>(Isa(2)),
+                                make_op<Kernel>(Isa(3)), make_op<Kernel>(Isa(4))};
+  static_assert(sizeof(kOps) == kIsaCount * sizeof(Op), "one for each path");
   return &kOps[static_cast<int>(isa)];
 }
 
