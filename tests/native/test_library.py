@@ -74,12 +74,24 @@ def test_info(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f'\nversion = "{info.version}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
+AVX2 = {"avx2", "bmi1", "bmi2", "popcnt"}
+AVX512 = {"avx512" + part for part in ("f", "bw", "vl", "dq", "vbmi", "_vnni", "_vpopcntdq", "_bitalg")}
+FLAGS = {
+    "x86_avx2": AVX2,
+    "x86_avx512": AVX2 | AVX512,
+    "arm64_neon": {"asimd"},
+    "arm64_dotprod": {"asimd", "asimddp"},
+}
+"""What /proc/cpuinfo calls the instructions of each CPU path."""
+
+
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo to compare with")
 def test_paths_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ops.PATH_VARIABLE, raising=False)
-    flags = set(re.findall(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split())
-    needed = {"avx512" + part for part in ("f", "bw", "vl", "dq", "vbmi", "_vnni", "_vpopcntdq", "_bitalg")}
-    assert ("x86_avx512" in ops.info().supported) == (needed <= flags)
+    flags = set(
+        re.findall(r"^(?:flags|Features)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split()
+    )
+    assert set(ops.info().supported) == {"scalar"} | {path for path, needed in FLAGS.items() if needed <= flags}
 
 
 def test_a_forced_path_is_live(cpu_path: str) -> None:
@@ -92,10 +104,10 @@ def test_an_empty_variable_forces_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_unknown_path_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    supported = ", ".join(ops.info().supported)
+    paths, supported = ", ".join(["scalar", *FLAGS]), ", ".join(ops.info().supported)
     monkeypatch.setenv(ops.PATH_VARIABLE, "avx2")
     expected = (
-        'BEBERT_EDGE_KERNEL: "avx2" is not a CPU path; CPU paths: scalar, x86_avx2, x86_avx512, arm64_neon; '
+        f'BEBERT_EDGE_KERNEL: "avx2" is not a CPU path; CPU paths: {paths}; '
         f"this library on this machine runs: {supported}"
     )
     with pytest.raises(NativeLibraryError, match=re.escape(expected)):
