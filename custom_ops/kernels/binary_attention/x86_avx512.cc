@@ -34,6 +34,7 @@ struct Buffers {
   int32_t* contexts;       // [kRows, padded_channels]
   uint64_t* bits;          // [kTiles, padded_keys / 64, kRows]
   ExponentialTable* exponentials;
+  OutputLimits* limits;  // [kTableSize / 16]
 
   Buffers(Workspace& workspace, const Sizes& s)
       : rows(workspace.take<uint8_t>(16 * s.padded_channels + kUnpackExcess)),
@@ -46,7 +47,8 @@ struct Buffers {
         probabilities(workspace.take<uint8_t>(kTiles * kRows * s.padded_keys)),
         contexts(workspace.take<int32_t>(kRows * s.padded_channels)),
         bits(workspace.take<uint64_t>(kTiles * kRows * s.padded_keys / 64)),
-        exponentials(workspace.take<ExponentialTable>(1)) {}
+        exponentials(workspace.take<ExponentialTable>(1)),
+        limits(workspace.take<OutputLimits>(kTableSize / 16)) {}
 };
 
 // Whether the vectors' arithmetic covers a head; no trained model has one that it does not.
@@ -64,11 +66,16 @@ class Head {
     if (bit_scores_ && config.softmax) b_.exponentials->fill(config.input.high - config.input.low, head.score_scale);
     bit_contexts_ = bit_scores_ && config.probability.width == 1 && config.probability.low == 0 &&
                     (!config.softmax || b_.exponentials->falling);
+    // Finding them costs as much as some thirty queries without them.
+    has_limits_ = bit_contexts_ && config.output.width == 1 && head.query.count > 32;
   }
 
   void run() const {
     if (sizes_.keys > 0) prepare_keys();
     prepare_values();
+    for (int64_t d = 0; has_limits_ && d < sizes_.head_size; d += 16) {
+      b_.limits[d / 16].find(OutputChannels(head_, range_, d), sizes_.keys, head_.config.input.low < 0);
+    }
     for (int64_t first = 0; first < head_.query.count; first += kTiles * kRows) {
       const int64_t tiles = smaller(kTiles, (head_.query.count - first + kRows - 1) / kRows);
       if (bit_contexts_) {
@@ -180,16 +187,32 @@ class Head {
                    probabilities(i), bits[i]);
       }
     }
-    const uint32_t* planes = reinterpret_cast<const uint32_t*>(b_.values);
     for (int64_t d = 0; d < sizes_.head_size; d += 16) {
       const OutputChannels output(head_, range_, d);
-      for (int64_t i = 0; i < tiles; ++i) {
-        const int64_t query = first + i * kRows, count = head_.query.count - query;
-        context_bits(bits[i], planes + d, sizes_.padded_channels, sizes_.keys, config.input,
-                     [&output, query, count](int64_t t, __m512i context) {
-                       if (t < count) output.store(query + t, context);
-                     });
+      if (has_limits_) {
+        const OutputLimits& limits = b_.limits[d / 16];
+        store_contexts(first, tiles, d, bits, [&output, &limits](int64_t query, __m512i sum, bool odd) {
+          output.store_bits(query, limits.bits(sum, odd));
+        });
+      } else {
+        const bool sign = config.input.low < 0;
+        store_contexts(first, tiles, d, bits, [&output, sign](int64_t query, __m512i sum, bool odd) {
+          output.store(query, context_of(sum, sign, odd));
+        });
       }
+    }
+  }
+
+  // Calls store(query, sum, odd) for the queries of all tiles; see context_bits.
+  template <class Store>
+  void store_contexts(int64_t first, int64_t tiles, int64_t d, const ProbabilityBits* bits, Store store) const {
+    const uint32_t* planes = reinterpret_cast<const uint32_t*>(b_.values) + d;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t query = first + i * kRows, count = head_.query.count - query;
+      context_bits(bits[i], planes, sizes_.padded_channels, sizes_.keys, head_.config.input.low < 0,
+                   [&store, query, count](int t, __m512i sum, bool odd) {
+                     if (t < count) store(query + t, sum, odd);
+                   });
     }
   }
 
@@ -273,7 +296,7 @@ class Head {
   Sizes sizes_;
   const Buffers& b_;
   CodeRange range_;
-  bool bit_scores_, bit_contexts_;
+  bool bit_scores_, bit_contexts_, has_limits_;
 };
 
 }  // namespace

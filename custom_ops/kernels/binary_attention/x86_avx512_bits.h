@@ -232,7 +232,9 @@ inline void store_bits(const ExponentialTable& table, const uint8_t (&smallest)[
     int ones = 0;
     for (int64_t i = 0; i < table.positive; i += 16) {
       const __m512 z = _mm512_mul_ps(_mm512_load_ps(table.values + i), _mm512_set1_ps(r[t]));
-      ones += _mm_popcnt_u32(range.bits(0xffff, z));
+      const __mmask16 bits = range.bits(0xffff, z);
+      ones += _mm_popcnt_u32(bits);
+      if (bits != 0xffff) break;
     }
     limit[t] = static_cast<uint8_t>(smallest[t] + ones);  // at most 127 + 128
   }
@@ -245,14 +247,21 @@ inline void store_bits(const ExponentialTable& table, const uint8_t (&smallest)[
   }
 }
 
-// Calls use(t, ctx) with the contexts of sixteen channels from d on for each query: low * pop(p) + (high - low) *
-// pop(p & v). high - low is 1 or 2. planes: [keys / 32, stride] at channel d.
+// A context is low * pop(p) + (high - low) * pop(p & v). For `bool` values that is a count; for `sign` values it is
+// twice the difference of the count and pop(p) / 2, less one if pop(p) is odd.
+inline __m512i context_of(__m512i sum, bool sign, bool odd) {
+  if (!sign) return sum;
+  return _mm512_sub_epi32(_mm512_add_epi32(sum, sum), _mm512_set1_epi32(odd));
+}
+
+// Calls use(t, sum, odd) with the sums of context_of of sixteen channels for each query. planes: [keys / 32, stride] at
+// the first of the channels.
 template <class Use>
-inline void context_bits(const ProbabilityBits& bits, const uint32_t* planes, int64_t stride, int64_t keys,
-                         CodeType value, Use use) {
+inline void context_bits(const ProbabilityBits& bits, const uint32_t* planes, int64_t stride, int64_t keys, bool sign,
+                         Use use) {
   __m512i sums[kRows];
   BEBERT_UNROLL
-  for (int t = 0; t < kRows; ++t) sums[t] = _mm512_setzero_si512();
+  for (int t = 0; t < kRows; ++t) sums[t] = _mm512_set1_epi32(sign ? -(bits.ones[t] / 2) : 0);
   for (int64_t i = 0; i < (keys + 31) / 32; ++i, planes += stride) {
     const __m512i plane = _mm512_load_si512(planes);
     BEBERT_UNROLL
@@ -263,11 +272,33 @@ inline void context_bits(const ProbabilityBits& bits, const uint32_t* planes, in
     }
   }
   BEBERT_UNROLL
-  for (int t = 0; t < kRows; ++t) {
-    const __m512i product = value.low < 0 ? _mm512_add_epi32(sums[t], sums[t]) : sums[t];
-    use(t, _mm512_add_epi32(product, _mm512_set1_epi32(bits.ones[t] * value.low)));
-  }
+  for (int t = 0; t < kRows; ++t) use(t, sums[t], bits.ones[t] % 2 != 0);
 }
+
+// The bit of an output code of width 1 changes at most once from the least context to the greatest, -keys to keys: each
+// rounded step of its arithmetic is monotonic.
+struct OutputLimits {
+  __m512i limit[2];  // for an even or odd pop(p): the bit is `least` up to this sum, and then the other
+  __mmask16 least;
+
+  void find(const OutputChannels& output, int64_t keys, bool sign) {
+    __m512i low = _mm512_set1_epi32(static_cast<int32_t>(-keys)), high = _mm512_set1_epi32(static_cast<int32_t>(keys));
+    least = output.bits(low);
+    const __mmask16 changes = output.bits(high) ^ least;
+    const __m512i all = high;
+    for (int64_t range = 2 * keys; range > 1; range = (range + 1) / 2) {
+      const __m512i middle = _mm512_srai_epi32(_mm512_add_epi32(low, high), 1);
+      const __mmask16 other = output.bits(middle) ^ least;
+      low = _mm512_mask_mov_epi32(middle, other, low);
+      high = _mm512_mask_mov_epi32(high, other, middle);
+    }
+    const __m512i last = _mm512_mask_mov_epi32(all, changes, low);
+    limit[0] = sign ? _mm512_srai_epi32(last, 1) : last;
+    limit[1] = sign ? _mm512_srai_epi32(_mm512_add_epi32(last, _mm512_set1_epi32(1)), 1) : last;
+  }
+
+  __mmask16 bits(__m512i sum, bool odd) const { return _mm512_cmpgt_epi32_mask(sum, limit[odd]) ^ least; }
+};
 
 }  // namespace
 }  // namespace bebert

@@ -117,20 +117,27 @@ class OutputChannels {
         inverse_step_(_mm512_maskz_loadu_ps(lanes_, head.quantizer.inverse_step + d)) {}
 
   void store(int64_t query, __m512i context) const {
-    uint8_t* row = codes_ + query * row_bytes_;
-    const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(context), scale_);
-    const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift_), inverse_step_);
-    if (!bits_) {
-      store_bytes(row + channel_, lanes_, range_.levels(z));
-    } else if (whole_) {
-      store_mask(row + channel_ / 8, range_.bits(lanes_, z));
-    } else {
-      uint32_t bits = static_cast<uint32_t>(range_.bits(lanes_, z)) << (channel_ % 8);
-      for (uint8_t* byte = row + channel_ / 8; bits; ++byte, bits >>= 8) *byte = static_cast<uint8_t>(*byte | bits);
+    if (bits_) return store_bits(query, bits(context));
+    store_bytes(codes_ + query * row_bytes_ + channel_, lanes_, range_.levels(quotient(context)));
+  }
+
+  // Codes of width 1.
+  __mmask16 bits(__m512i context) const { return range_.bits(lanes_, quotient(context)); }
+
+  void store_bits(int64_t query, __mmask16 mask) const {
+    uint8_t* row = codes_ + query * row_bytes_ + channel_ / 8;
+    if (whole_) return store_mask(row, mask);
+    for (uint32_t bits = static_cast<uint32_t>(mask) << (channel_ % 8); bits; ++row, bits >>= 8) {
+      *row = static_cast<uint8_t>(*row | bits);
     }
   }
 
  private:
+  __m512 quotient(__m512i context) const {  // z of docs/ops.md
+    const __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(context), scale_);
+    return _mm512_mul_ps(_mm512_add_ps(y, shift_), inverse_step_);
+  }
+
   const CodeRange& range_;
   uint8_t* codes_;
   int64_t row_bytes_, channel_;
