@@ -227,10 +227,11 @@ class _Comparer:
             self.progress(f"loading {entry.name}", done, len(self.used))
             subject = subjects.get(entry.of or "")
             contender = replace(entry.contender, one_by_one=False, static=None)
+            recipes = {path: recipe for recipe, path in self.files.get(entry.baseline or "", {}).items()}
             yield Model(
                 name=entry.name,
                 baseline=entry.baseline,
-                variant=entry.variant if entry.baseline else "",
+                variant=recipes.get(contender.path, ""),
                 file=subject.source if subject else str(contender.path),
                 file_bytes=contender.size,
                 random_weights=subject is None or subject.source is None,

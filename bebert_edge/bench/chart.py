@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ENSEMBLE, BASELINE, TEXT, FAINT = "#1f6f8b", "#b9c0c6", "#22272b", "#6b747b"
-BAR_INCHES, HEAD_INCHES, FOOT_INCHES, WIDTH_INCHES = 0.27, 0.55, 0.3, 9.5
-AXIS_PER_BAR = 2.3
+BAR_INCHES, HEAD_INCHES, FOOT_INCHES, WIDTH_INCHES = 0.27, 0.55, 0.4, 9.0
+AXIS_PER_BAR = 2.1
 """Length of the axis by that of the longest bar: what is written beside it needs room too."""
 
 
@@ -46,12 +46,12 @@ def draw(report: Report, path: Path) -> None:
             _draw_timing(axis, comparison, timing)
         environment = report.environment
         note = (
+            "Medians. Each baseline is one single model; 2.0\u00d7 means that it takes twice the time.\n"
             f"{environment.cpu}, CPU path {environment.cpu_path}, onnxruntime {environment.versions['onnxruntime']}, "
-            f"bebert-edge {environment.versions['bebert-edge']}, {environment.date[:10]}. "
-            "Medians; each baseline is one single model, and 2.0\u00d7 means that it takes twice the time."
+            f"bebert-edge {environment.versions['bebert-edge']}, {environment.date[:10]}"
         )
         foot = FOOT_INCHES / figure.get_figheight()
-        figure.text(0.012, foot / 3, note, fontsize=7, color=FAINT)
+        figure.text(0.012, foot / 4, note, fontsize=7, color=FAINT)
         figure.set_layout_engine("constrained", rect=(0, foot, 1, 1 - foot))
         figure.savefig(path, dpi=160)
 

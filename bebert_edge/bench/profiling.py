@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from typing import Any
 
 from bebert_edge.bench.contender import Contender, session_options, start_session
 from bebert_edge.bench.shape import Feed
+from bebert_edge.bench.summary import Summary
+from bebert_edge.bench.timing import time_in_turn
 
 PRODUCTS = ("PackedBinaryMatMul", "PackedBinaryMatMulQuantize")
 """The ops that are matrix products with weights, each with its epilogue."""
@@ -65,20 +67,12 @@ def profile(contender: Contender, threads: int, feed: Feed, runs: int = RUNS) ->
         session = start_session(contender, options)
         inputs = {i.name: feed[i.name] for i in session.get_inputs()}
         plain = contender.open(threads)(feed)
-        profiled_ms, plain_ms = [], []
-        for _ in range(runs + 1):  # the first is the warm-up
-            profiled_ms.append(_milliseconds(lambda: session.run(None, inputs)))
-            plain_ms.append(_milliseconds(plain))
+        plain_times, profiled_times = time_in_turn([plain, lambda: session.run(None, inputs)], runs, math.inf)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    ops = op_times(events, skip=1)
+    ops = op_times(events, skip=1)  # the first is the warm-up
     products = sum(op.share for op in ops if op.op in PRODUCTS)
-    return Profile(ops, products, statistics.median(plain_ms[1:]), statistics.median(profiled_ms[1:]))
-
-
-def _milliseconds(run: Any) -> float:
-    start = time.perf_counter()
-    run()
-    return 1e3 * (time.perf_counter() - start)
+    run, profiled = (Summary.of(times.clock(threads)).median for times in (plain_times, profiled_times))
+    return Profile(ops, products, run, profiled)
 
 
 def op_times(events: Iterable[Mapping[str, Any]], skip: int) -> tuple[OpTime, ...]:

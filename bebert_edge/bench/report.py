@@ -65,7 +65,7 @@ class Model:
     Attributes:
         name: As in `Result.model`.
         baseline: As in `Result.baseline`.
-        variant: The variant of the baseline.
+        variant: The recipe of a baseline; it may have been run in several ways.
         file: The model file, or the packed ensemble that it was made from; None for an ensemble of random weights.
         file_bytes: Bytes of its files.
         random_weights: Whether its weights are random.

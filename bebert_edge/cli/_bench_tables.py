@@ -13,6 +13,8 @@ from bebert_edge.bench.report import Comparison, Model, OpProfile, Report, Timin
 WIDTH = 100
 MIN_LABEL_WIDTH, MAX_LABEL_WIDTH = 20, 50
 PADDING = 3
+NOISY = 1.5
+"""Between the 95th and the 5th percentile of a ratio; 1.1 is usual on an idle machine."""
 OPS_SHOWN = 12
 
 
@@ -22,8 +24,10 @@ def print_report(report: Report) -> None:
     console = console if console.is_terminal and console.width >= WIDTH else Console(width=WIDTH, highlight=False)
     environment = report.environment
     versions = ", ".join(f"{package} {version}" for package, version in environment.versions.items())
-    path = environment.cpu_path or "none"
-    console.print(f"{environment.cpu}, {environment.cores} cores, CPU path {path}, {environment.date}", markup=False)
+    cores = f"{environment.cores} core{'s' if environment.cores > 1 else ''}"
+    console.print(
+        f"{environment.cpu}, {cores}, CPU path {environment.cpu_path or 'none'}, {environment.date}", markup=False
+    )
     console.print(versions, markup=False)
     for comparison in report.comparisons:
         _print_comparison(console, comparison)
@@ -31,10 +35,14 @@ def print_report(report: Report) -> None:
 
 def _print_comparison(console: Console, comparison: Comparison) -> None:
     random = any(model.random_weights and model.baseline is None for model in comparison.models)
-    weights = "Random weights, which take the time of trained ones. " if random else ""
-    console.print(f"\n[bold]{comparison.architecture.name}[/]. {weights}Each baseline is one single model.")
+    baselines = any(model.baseline is not None for model in comparison.models)
+    weights = " Random weights, which take the time of trained ones." if random else ""
+    single = " Each baseline is one single model." if baselines else ""
+    console.print(f"\n[bold]{escape(comparison.architecture.name)}[/].{weights}{single}")
     for timing in comparison.timings:
         console.print(_timing_table(timing))
+        if any(r.p95 > NOISY * r.p5 for result in timing.results for r in result.ratios.values()):
+            console.print("Rounds differ widely: something else used the machine. Repeat this when it is idle.\n")
     console.print(_model_table(comparison.models))
     for profile in comparison.profiles:
         console.print(_profile_table(profile))

@@ -164,8 +164,10 @@ def _progress() -> Iterator[Progress]:
     """One bar on stderr that tells the step; nothing where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    step_column = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+    columns = (TimeElapsedColumn(), BarColumn(16), MofNCompleteColumn(), step_column)
+    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
         task = bar.add_task("", total=1)
         yield lambda step, done, steps: bar.update(task, description=step, completed=done, total=steps)

@@ -155,14 +155,16 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     assert f"needs the package {package!r}, which is not installed. Run: {install}" in done.err
 
 
-@needs_torch
 def test_no_baseline_can_be_made(
     command: Command, architecture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "RECIPES", {"int8": (BROKEN,)})
-    done = command("bench", architecture, "--against", "int8", "--sequence-length", 4, "--cache-dir", tmp_path)
-    assert done.code == 1
-    assert "no model of the baseline int8 could be made" in done.err
+    monkeypatch.setattr(baselines, "check_installed", lambda baseline: None)
+    monkeypatch.setattr(baselines, "baseline_directory", lambda cache, architecture: cache)
+    monkeypatch.setattr(baselines, "_make", lambda recipes, *rest: [(recipe, "OSError: full") for recipe in recipes])
+    done = command("bench", architecture, "--against", "matmulnbits", "--cache-dir", tmp_path, "--sequence-length", 4)
+    assert (done.code, done.out) == (1, "")
+    assert "no model of the baseline matmulnbits could be made (TorchScript, eager, blocks of 32" in done.err
+    assert "OSError: full" in done.err
 
 
 @pytest.mark.parametrize(
