@@ -13,11 +13,14 @@
 #define BEBERT_UNROLL
 #endif
 
-// Keeps the registers of an innermost loop from what surrounds it.
 #if defined(__GNUC__)
+// Keeps the registers of an innermost loop from what surrounds it.
 #define BEBERT_NOINLINE __attribute__((noinline))
+// Of a lambda, behind its parameters.
+#define BEBERT_INLINE __attribute__((always_inline))
 #else
 #define BEBERT_NOINLINE
+#define BEBERT_INLINE
 #endif
 
 #endif  // BEBERT_EDGE_KERNELS_ARM64_NEON_INTRINSICS_H_

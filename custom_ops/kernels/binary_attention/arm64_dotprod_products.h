@@ -38,8 +38,9 @@ struct DotProducts {
     for (int64_t d = 0; d < stride; d += 16) {
       for (int64_t j = 0; j < keys; j += 4, out += 64) {
         const uint8_t* row = rows + j * stride + d;
-        vst4q_u8(out, uint8x16x4_t{{vld1q_u8(row), vld1q_u8(row + stride), vld1q_u8(row + 2 * stride),
-                                    vld1q_u8(row + 3 * stride)}});
+        const uint8x16x4_t four = {
+            {vld1q_u8(row), vld1q_u8(row + stride), vld1q_u8(row + 2 * stride), vld1q_u8(row + 3 * stride)}};
+        vst4q_u8(out, four);
       }
     }
   }

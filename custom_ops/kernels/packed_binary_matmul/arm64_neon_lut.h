@@ -132,7 +132,7 @@ void lut_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* indices
     const int64_t count = groups < period ? groups : period;
     groups -= count;
     uint8x16_t bytes[kTokens][kLutVectors];
-    const auto look_up = [&](auto add) __attribute__((always_inline)) {
+    const auto look_up = [&](auto add) BEBERT_INLINE {
       uint8x16_t index[kLutVectors];
       BEBERT_UNROLL
       for (int v = 0; v < kLutVectors; ++v) index[v] = vld1q_u8(indices + 16 * v);
