@@ -48,6 +48,23 @@ inline int32_t sum_int32(__m256i v) {
 // The sum of unsigned bytes, as four int64 that are small.
 inline __m256i sum_bytes(__m256i v) { return _mm256_sad_epu8(v, _mm256_setzero_si256()); }
 
+// Adds sums for 32 channels, times `factor`, to int32 sums. `all` are the sums of both bytes of each
+// word (modulo 2^16), `odd` those of the odd bytes. Sums of words are below 2^15, and byte 4 i + q of
+// the vector belongs to channel 8 q + i. With kStart sums start from `term`.
+template <bool kStart>
+inline void add_words(__m256i all, __m256i odd, __m256i factor, __m256i term, int32_t* sums) {
+  const __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(odd, 8));
+  // A word at a time: the products of the lower words with the factor, which is in every int32, and of the upper ones.
+  const __m256i upper = _mm256_slli_epi32(factor, 16);
+  const __m256i quarters[4] = {_mm256_madd_epi16(even, factor), _mm256_madd_epi16(odd, factor),
+                               _mm256_madd_epi16(even, upper), _mm256_madd_epi16(odd, upper)};
+  BEBERT_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const __m256i before = kStart ? term : load_vector(sums + 8 * i);
+    store_vector(sums + 8 * i, _mm256_add_epi32(before, quarters[i]));
+  }
+}
+
 }  // namespace
 }  // namespace bebert
 

@@ -75,22 +75,6 @@ inline int32_t* token_terms(void* tables) { return static_cast<int32_t*>(tables)
 inline const int32_t* token_terms(const void* tables) { return static_cast<const int32_t*>(tables); }
 constexpr int64_t kTermBytes = 64;  // of a token
 
-// Adds the sums of a vector of 32 channels, times `factor`, to int32 sums. `all` are the sums of both bytes of each
-// word (modulo 2^16), `odd` those of the odd bytes. The first time sums start from `term`.
-template <bool kStart>
-inline void add_words(__m256i all, __m256i odd, __m256i factor, __m256i term, int32_t* sums) {
-  const __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(odd, 8));
-  // A word at a time: the products of the lower words with the factor, which is in every int32, and of the upper ones.
-  const __m256i upper = _mm256_slli_epi32(factor, 16);
-  const __m256i quarters[4] = {_mm256_madd_epi16(even, factor), _mm256_madd_epi16(odd, factor),
-                               _mm256_madd_epi16(even, upper), _mm256_madd_epi16(odd, upper)};
-  BEBERT_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    const __m256i before = kStart ? term : load_vector(sums + 8 * i);
-    store_vector(sums + 8 * i, _mm256_add_epi32(before, quarters[i]));
-  }
-}
-
 }  // namespace
 }  // namespace bebert
 
