@@ -54,19 +54,40 @@ struct Writer {
     }
   }
 
-  // False, and nothing is written, if any of the codes of the two differ.
-  bool write_if_same(__m512 low, __m512 high, uint8_t* codes) const {
+  // Writes the code of an estimate of y if every z within `margin` of its own has the same; false otherwise.
+  bool write_if_certain(__m512 y, __m512 margin, uint8_t* codes) const {
     if (kBits) {
-      const __mmask16 bits = range.bits(lanes, z(low));
-      if (bits != range.bits(lanes, z(high))) return false;
-      store_mask(codes, bits);
+      const __m512 distance = _mm512_abs_ps(_mm512_sub_ps(z(y), range.middle));
+      if (_mm512_mask_cmp_ps_mask(lanes, distance, margin, _CMP_NGT_UQ)) return false;
+      store_mask(codes, range.bits(lanes, z(y)));
     } else {
-      const __m512i levels = range.levels(z(low));
-      if (_mm512_mask_cmpneq_epi32_mask(lanes, levels, range.levels(z(high)))) return false;
-      store_bytes(codes, lanes, levels);
+      // Ties are 1/2 from the nearest integer. Numbers below all of int32 become its least.
+      const __m512 below = _mm512_min_ps(z(y), range.high);
+      const __m512 nearest = _mm512_roundscale_ps(below, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      const __m512 fraction = _mm512_abs_ps(_mm512_sub_ps(below, nearest));
+      if (_mm512_mask_cmp_ps_mask(lanes, fraction, _mm512_sub_ps(_mm512_set1_ps(0.5f), margin), _CMP_NLT_UQ))
+        return false;
+      const __m512i level = _mm512_sub_epi32(_mm512_cvtps_epi32(below), range.low_value);
+      store_bytes(codes, lanes, _mm512_max_epi32(level, _mm512_setzero_si512()));
     }
     return true;
   }
+};
+
+// How far from the true z that of GeluEstimate can be. Roundings of z, of at most 2^-24 each, count for less than
+// kRoundings where they matter: where |z| is below 300. Estimates do not help where steps are tiny.
+struct GeluMargin {
+  __m512 base, slope;
+  bool useful;
+
+  explicit GeluMargin(__m512 inverse_step) {
+    constexpr float kRoundings = 1e-4f;
+    const __m512 gain = _mm512_abs_ps(inverse_step);
+    base = _mm512_fmadd_ps(gain, _mm512_set1_ps(1.001f * GeluEstimate::kError), _mm512_set1_ps(kRoundings));
+    slope = _mm512_mul_ps(gain, _mm512_set1_ps(1.001f * GeluEstimate::kRelativeError));
+    useful = _mm512_cmp_ps_mask(gain, _mm512_set1_ps(1000.0f), _CMP_NLE_UQ) == 0;
+  }
+  __m512 at(const GeluEstimate& estimate) const { return _mm512_fmadd_ps(estimate.magnitude, slope, base); }
 };
 
 // The bits of the block beyond those that store_codes wrote.
@@ -90,19 +111,26 @@ void store_codes(const PackedBinaryMatMulTask& task, const Tile& tile) {
     const __m512 shift = _mm512_maskz_loadu_ps(mask, task.shift + channel);
     const __m512 inverse_step = _mm512_maskz_loadu_ps(mask, task.inverse_step + channel);
     const Writer<kBits> writer = {shift, inverse_step, range, mask};
-    // Where the bounds have the same code, so has what is between: every operation from y to its code is monotonic.
-    const __mmask16 steep = _mm512_cmp_ps_mask(_mm512_abs_ps(inverse_step), _mm512_set1_ps(1000.0f), _CMP_GT_OQ);
-    const bool by_bounds = kActivation == Activation::gelu && steep == 0;
-    const int32_t* sums = tile.sums + c;
     uint8_t* codes = task.codes_out + tile.token * row_bytes + (kBits ? channel / 8 : channel);
-    for (int64_t t = 0; t < tile.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
-      const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums));
-      const __m512 y = _mm512_add_ps(_mm512_mul_ps(sum, scale), bias);
-      if (by_bounds) {
-        const GeluBounds bounds(y);
-        if (writer.write_if_same(bounds.low, bounds.high, codes)) continue;
+    const auto y = [&](int64_t t) {
+      const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(tile.sums + t * kChannelBlock + c));
+      return _mm512_add_ps(_mm512_mul_ps(sum, scale), bias);
+    };
+    const GeluMargin margin(inverse_step);
+    if (kActivation == Activation::gelu && margin.useful) {
+      // In two loops: the whole chain of one vector is longer than what the CPU looks ahead.
+      __m512 estimates[kTokenBlock], margins[kTokenBlock];
+      for (int64_t t = 0; t < tile.tokens; ++t) {
+        const GeluEstimate estimate(y(t));
+        estimates[t] = estimate.y;
+        margins[t] = margin.at(estimate);
       }
-      writer.write(activate<kActivation>(y), codes);
+      for (int64_t t = 0; t < tile.tokens; ++t) {
+        if (writer.write_if_certain(estimates[t], margins[t], codes + t * row_bytes)) continue;
+        writer.write(gelu(y(t)), codes + t * row_bytes);
+      }
+    } else {
+      for (int64_t t = 0; t < tile.tokens; ++t) writer.write(activate<kActivation>(y(t)), codes + t * row_bytes);
     }
   }
   if (kBits) clear_padding(task, tile);
