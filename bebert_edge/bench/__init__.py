@@ -3,7 +3,7 @@
 
 from bebert_edge.bench.architecture import ARCHITECTURES, Architecture, random_ensemble, read_architecture
 from bebert_edge.bench.baselines import BASELINES
-from bebert_edge.bench.benchmark import Settings, benchmark
+from bebert_edge.bench.compare import Settings, benchmark
 from bebert_edge.bench.report import Report
 from bebert_edge.bench.shape import Shape
 from bebert_edge.bench.subjects import Subject, find_subjects

@@ -43,7 +43,7 @@ def check_installed(baseline: str) -> None:
         if find_spec(package) is None:
             raise BenchError(
                 f"the baseline {baseline} needs the package {package!r}, which is not installed. "
-                f"Run: {_NEEDED[package]}"
+                f"Run: {_NEEDED[package]}, or leave the baseline out with --against"
             )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,22 +55,23 @@ def find_subjects(
         ModelError: An .onnx file is missing, damaged, or not made by bebert-edge.
         FormatError: A packed ensemble is not valid, or no code type has so many bits.
     """
-    subjects = []
+    subjects: list[Subject] = []
+    file_names = Counter(Path(name).name for name in names)
     for i, name in enumerate(names):
+        label = Path(name).name if file_names[Path(name).name] == 1 else name
         if name.endswith(".onnx"):
-            subjects.append(_from_model(name, Path(name)))
+            subjects.append(_from_model(name, label))
         elif Path(name, PACKED_FILE).is_file() and "encoder" in _config_text(name):
-            subjects.append(_from_packed(name, scratch / f"{i}.onnx"))
+            subjects.append(_from_packed(name, label, scratch / f"{i}.onnx"))
         else:
             architecture = read_architecture(name)
             subjects += [
                 _random(architecture, b, m, scratch / f"{i}-{m}-{b}.onnx", seed) for m in members for b in bits
             ]
-    repeated = {
-        s.name for s in subjects if sum(s.name == t.name and s.architecture == t.architecture for t in subjects) > 1
-    }
+    seen = Counter((s.name, s.architecture.encoder, s.architecture.labels) for s in subjects)
+    repeated = [name for (name, *_), count in seen.items() if count > 1]
     if repeated:
-        raise BenchError(f"{', '.join(sorted(repeated))} would be timed twice: name each model, bits and members once")
+        raise BenchError(f"{', '.join(repeated)} would be timed twice: name each model, bits and members once")
     return subjects
 
 
@@ -80,29 +82,30 @@ def _config_text(directory: str) -> str:
         return ""
 
 
-def _subject(name: str, path: Path, config: EnsembleConfig) -> Subject:
-    codes = (layer.code("hidden") for layer in config.quantization.layers)
-    bits = tuple(1 if code.width == 1 else (code.high - code.low).bit_length() for code in codes)
-    architecture = Architecture(name, config.encoder, len(config.labels))
-    return Subject(f"{name}, {describe(config.members, bits)}", path, name, architecture, config.members, bits)
-
-
-def _from_model(name: str, path: Path) -> Subject:
+def _from_model(name: str, label: str) -> Subject:
     try:
-        return _subject(name, path, read_metadata(read_outline(path).metadata).config)
+        config = read_metadata(read_outline(name).metadata).config
     except ModelError as error:
         if name in str(error):
             raise
         raise ModelError(f"{name}: {error}") from error
+    return _trained(name, label, Path(name), config)
 
 
-def _from_packed(name: str, path: Path) -> Subject:
+def _from_packed(name: str, label: str, path: Path) -> Subject:
     from bebert_edge.ensemble import PackedEnsemble
     from bebert_edge.exporters import export
 
     ensemble = PackedEnsemble.load(name)
     export(ensemble, path, verify=False)
-    return _subject(name, path, ensemble.config)
+    return _trained(name, label, path, ensemble.config)
+
+
+def _trained(name: str, label: str, path: Path, config: EnsembleConfig) -> Subject:
+    codes = (layer.code("hidden") for layer in config.quantization.layers)
+    bits = tuple(1 if code.width == 1 else (code.high - code.low).bit_length() for code in codes)
+    architecture = Architecture(label, config.encoder, len(config.labels))
+    return Subject(f"{label}, {describe(config.members, bits)}", path, name, architecture, config.members, bits)
 
 
 def _random(architecture: Architecture, bits: int, members: int, path: Path, seed: int) -> Subject:

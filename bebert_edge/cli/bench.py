@@ -19,7 +19,7 @@ from bebert_edge.cli._shared import OutputFormat, note
 
 if TYPE_CHECKING:
     from bebert_edge.bench import Report, Shape
-    from bebert_edge.bench.benchmark import Progress
+    from bebert_edge.bench.compare import Progress
 
 NONE = "none"
 CHART_SUFFIXES = (".svg", ".png", ".pdf")

@@ -105,8 +105,8 @@ def test_subjects(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     subjects = find_subjects([str(model), str(packed), str(config)], bits=(1, 8), members=(1, 2), scratch=scratch)
     assert [s.name for s in subjects] == [
-        f"{model}, 2 members, 4-bit",
-        f"{packed}, 3 members, 1-bit",
+        "model.onnx, 2 members, 4-bit",
+        "packed, 3 members, 1-bit",
         *("1 member, 1-bit", "1 member, 8-bit", "2 members, 1-bit", "2 members, 8-bit"),
     ]
     assert [s.source for s in subjects[:3]] == [str(model), str(packed), None]
@@ -119,6 +119,21 @@ def test_subjects(tmp_path: Path) -> None:
 def test_a_model_of_somebody_else(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx does not exist"):
         find_subjects([str(tmp_path / "none.onnx")], bits=(1,), members=(1,), scratch=tmp_path)
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    paths = [str(write_model(tmp_path / "a" / "model.onnx")), str(write_model(tmp_path / "model.onnx"))]
+    subjects = find_subjects(paths, bits=(1,), members=(1,), scratch=tmp_path)
+    assert [s.name for s in subjects] == [f"{path}, 2 members, 4-bit" for path in paths]
+
+
+def test_two_names_of_one_architecture(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for name in names:
+        Path(name).write_text(json.dumps(HUGGING_FACE))
+    with pytest.raises(BenchError, match="1 member, 1-bit would be timed twice"):
+        find_subjects(names, bits=(1,), members=(1,), scratch=tmp_path)
 
 
 def test_a_name_given_twice(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bebert_edge.bench import baselines
 from bebert_edge.bench.recipes import SCRIPT_EAGER, Exported, Quantized
+from bebert_edge.runtime.onnx_bytes import one_node_model
 from model_files import write_model
 
 Command = Any
@@ -26,6 +28,14 @@ CONFIG = {
     "max_position_embeddings": 32,
 }
 BROKEN = Quantized(Exported("TorchScript", "nonsense"), "none", per_channel=False)  # type: ignore[arg-type]
+ONE_NODE = one_node_model(
+    "Identity",
+    "",
+    inputs={"input_ids": np.zeros((1, 1), np.int64)},
+    initializers={},
+    outputs={"logits": (np.dtype(np.int64), 2)},
+    attributes={},
+)
 needs_torch = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("torch", "transformers"))), reason="baselines are made by transformers"
 )
@@ -138,7 +148,7 @@ def test_a_model_without_baselines_needs_nothing_but_itself(
     monkeypatch.setattr(baselines, "find_spec", lambda name: None if name in absent else found(name))
     done = command("bench", model, "--against", "none", "--sequence-length", 4, *FAST)
     assert done.code == 0, done.err
-    assert f"{model}" in done.out.replace("\n", "")
+    assert "model.onnx, 2 members, 4-bit" in done.out
     assert "Random weights" not in done.out
 
 
@@ -200,6 +210,37 @@ def test_errors(command: Command, arguments: tuple[str, ...], message: str) -> N
     done = command("bench", *arguments, "--against", "none")
     assert (done.code, done.out) == (1, "")
     assert message in done.err
+
+
+def test_a_model_that_does_not_run(command: Command, model_path: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(model_path)
+    model.graph.node[-1].op_type = "NoSuchOp"
+    onnx.save(model, tmp_path / "bad.onnx")
+    done = command("bench", tmp_path / "bad.onnx", "--against", "none", "--sequence-length", 4)
+    assert (done.code, done.out) == (1, "")
+    assert "bad.onnx does not run: " in done.err
+    assert "NoSuchOp" in done.err
+
+
+@needs_torch
+def test_a_baseline_that_does_not_run_is_left_out(
+    command: Command, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
+    good.write_bytes(ONE_NODE)
+    bad.write_bytes(b"nonsense")
+    made = {"good recipe": good, "bad recipe": bad}
+    monkeypatch.setattr("bebert_edge.bench.compare.make_baseline", lambda *arguments: (made, {}))
+    arguments = ("bench", model_path, "--against", "fp32", "--sequence-length", 4, "--format", "json", *FAST)
+    (comparison,) = json.loads(command(*arguments).out)["comparisons"]
+    assert [*comparison["timings"][0]["tried"]["fp32"]] == ["good recipe"]
+    assert "bad.onnx does not run" in comparison["failed"]["fp32"]["bad recipe"]
+    del made["good recipe"]
+    done = command(*arguments)
+    assert (done.code, done.out) == (1, "")
+    assert "no model of the baseline fp32 runs" in done.err
 
 
 def test_without_the_native_library(command: Command, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

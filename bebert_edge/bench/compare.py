@@ -11,7 +11,7 @@ from typing import Any
 from bebert_edge.bench.architecture import Architecture
 from bebert_edge.bench.baselines import BASELINES, PORTABLE, check_installed, make_baseline, variants
 from bebert_edge.bench.cache import default_cache
-from bebert_edge.bench.contender import Contender, Engine
+from bebert_edge.bench.contender import Contender, Engine, Run
 from bebert_edge.bench.environment import describe_environment
 from bebert_edge.bench.footprint import measure
 from bebert_edge.bench.profiling import profile
@@ -20,7 +20,7 @@ from bebert_edge.bench.shape import Feed, Shape
 from bebert_edge.bench.subjects import Subject
 from bebert_edge.bench.summary import Ratio, Summary
 from bebert_edge.bench.timing import best_of, clock_name, time_in_turn
-from bebert_edge.errors import BenchError
+from bebert_edge.errors import BenchError, NativeLibraryError
 
 CHOICE_RUNS, CHOICE_SECONDS = 10, 1.5
 """Runs of each variant of a baseline, of which the best decides which variant is compared with."""
@@ -165,7 +165,7 @@ class _Comparer:
             else:
                 entry, tried[baseline] = self._choose(baseline, threads, shape, feed, where)
                 entries.append(entry)
-        runs = [entry.contender.bind(entry.contender.open(threads), shape, feed) for entry in entries]
+        runs = [_start(entry.contender, threads, shape, feed) for entry in entries]
         times = time_in_turn(
             runs,
             self.settings.rounds,
@@ -203,8 +203,15 @@ class _Comparer:
         milliseconds: dict[str, float] = {}
         for done, (variant, contender) in enumerate(candidates.items()):
             self.progress(f"choosing {baseline} for {where}: {variant}", done, len(candidates))
-            run = contender.bind(contender.open(threads), shape, feed)
+            try:
+                run = _start(contender, threads, shape, feed)
+            except BenchError as error:
+                self.failed.setdefault(baseline, {})[variant] = str(error)
+                continue
             milliseconds[variant] = 1e3 * best_of(run, threads, runs=CHOICE_RUNS, seconds=CHOICE_SECONDS)
+        if not milliseconds:
+            reasons = "; ".join(self.failed[baseline].values())
+            raise BenchError(f"no model of the baseline {baseline} runs ({reasons:.1000}). Leave it out: --against")
         fastest = min(milliseconds, key=lambda variant: milliseconds[variant])
         return _Entry(baseline, baseline, fastest, candidates[fastest]), milliseconds
 
@@ -239,6 +246,26 @@ class _Comparer:
                 bits=subject.bits if subject else (),
                 footprint=measure(contender, self.settings.threads[0], largest, self.architecture.encoder.vocab_size),
             )
+
+
+def _start(contender: Contender, threads: int, shape: Shape, feed: Feed) -> Run:
+    """Loads a model and runs it once.
+
+    Raises:
+        BenchError: The model cannot be loaded or run.
+        NativeLibraryError: The native library is missing or does not load.
+    """
+    try:
+        run = contender.bind(contender.open(threads), shape, feed)
+        run()
+    except NativeLibraryError:
+        raise
+    except Exception as error:  # the exceptions of onnxruntime and OpenVINO have no public base class
+        reason = " ".join(str(error).split())
+        raise BenchError(
+            f"{contender.path} does not run: {reason:.300}. Look at it with: bebert-edge inspect {contender.path}"
+        ) from error
+    return run
 
 
 def _common_name(subjects: Sequence[Subject]) -> Architecture:
