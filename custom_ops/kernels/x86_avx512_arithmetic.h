@@ -140,28 +140,6 @@ struct GeluEstimate {
                                        4.2945283e-4f, 1.16183066e-4f, 2.6935386e-5f, 0.0f};
 };
 
-// Quantizes the 16 channels from `channel` on, of which the first `lanes` exist, into a row of codes. Bits of the
-// padding are written where the word of the last channel ends within these 16.
-inline void quantize_lanes(__m512 y, const Quantizer& quantizer, const CodeRange& range, int64_t channel,
-                           __mmask16 lanes, uint8_t* codes) {
-  const __m512 shift = _mm512_maskz_loadu_ps(lanes, quantizer.shift + channel);
-  const __m512 inverse_step = _mm512_maskz_loadu_ps(lanes, quantizer.inverse_step + channel);
-  const __m512 z = _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step);
-  if (quantizer.code.width == 1) {
-    store_mask(codes + channel / 8, range.bits(lanes, z));
-  } else {
-    store_bytes(codes + channel, lanes, range.levels(z));
-  }
-}
-
-// The padding of a row of codes beyond the last 16 channels that quantize_lanes wrote.
-inline void clear_padding(CodeType code, int64_t channels, uint8_t* codes) {
-  if (code.width != 1) return;
-  for (int64_t channel = (channels + 15) / 16 * 16; channel < packed_row_bytes(channels) * 8; channel += 16) {
-    store_mask(codes + channel / 8, 0);
-  }
-}
-
 }  // namespace
 }  // namespace bebert
 

@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../x86_avx512_arithmetic.h"
+#include "../x86_avx512_rows.h"
 #include "quantize.h"
 
 namespace bebert {
 
+namespace {
+
+template <int kRows>
+void quantize_tokens(const QuantizeRows& rows, const CodeRange& range, int64_t token) {
+  const float* x = rows.x + token * rows.channels;
+  const int64_t channels = rows.channels;
+  quantize_rows<kRows>(rows.quantizer, range, channels,
+                       rows.codes + token * code_row_bytes(rows.quantizer.code, channels),
+                       [x, channels](int64_t c, __mmask16 lanes, __m512(&y)[kRows]) {
+                         for (int r = 0; r < kRows; ++r) y[r] = _mm512_maskz_loadu_ps(lanes, x + r * channels + c);
+                       });
+}
+
+}  // namespace
+
 void quantize_x86_avx512(const QuantizeRows& rows) {
   const CodeRange range(rows.quantizer.code);
-  const float* x = rows.x;
-  uint8_t* codes = rows.codes;
-  for (int64_t t = 0; t < rows.tokens; ++t) {
-    for (int64_t c = 0; c < rows.channels; c += 16) {
-      const __mmask16 lanes = first_lanes(rows.channels - c);
-      quantize_lanes(_mm512_maskz_loadu_ps(lanes, x + c), rows.quantizer, range, c, lanes, codes);
-    }
-    clear_padding(rows.quantizer.code, rows.channels, codes);
-    x += rows.channels;
-    codes += code_row_bytes(rows.quantizer.code, rows.channels);
-  }
+  int64_t token = 0;
+  for (; token + 2 <= rows.tokens; token += 2) quantize_tokens<2>(rows, range, token);
+  if (token < rows.tokens) quantize_tokens<1>(rows, range, token);
 }
 
 }  // namespace bebert
