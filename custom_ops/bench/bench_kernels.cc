@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Times the kernels on one thread: bench_kernels [path [tokens]]
+// Times the kernels on one thread: bench_kernels [path [tokens]], without tokens at 128 and at 16.
 //
 // A row gives the fastest and the median of many short runs. Products are also given as a share of the peak: the rate
-// of their innermost operations without memory, measured just before.
+// of their innermost operations without memory, measured just before. Behind it stands what the creation of a session
+// spends on the product: interleaving weights, and finding intervals of zeros.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -86,11 +87,10 @@ void fill(const Buffer<uint8_t>& bytes, CodeType code) {
 // Products a second of the peak loop for a code type; 0 where there is none.
 double peak(Isa isa, CodeType input) {
   int64_t (*loop)(int64_t) = nullptr;
-#if defined(__x86_64__) || defined(_M_X64)
-  const bool bits = input.width == 1;
-  if (isa == Isa::x86_avx512) loop = bits ? peak_bits_x86_avx512 : peak_tables_x86_avx512;
-  if (isa == Isa::x86_avx2) loop = bits ? peak_bits_x86_avx2 : peak_tables_x86_avx2;
-#endif
+#define PEAK(path) \
+  if (isa == Isa::path) loop = input.width == 1 ? peak_bits_##path : peak_tables_##path;
+#include "peak/peaks.inc"
+#undef PEAK
   if (!loop) return 0;
   const int passes = input.high - input.low > 15 ? 2 : 1;
   int64_t products = 0;
@@ -113,7 +113,7 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   fill(bias, -1, 1);
   fill(shift, -1, 1);
   fill(inverse_step, 0.3f * static_cast<float>(output.code.high), 0.5f * static_cast<float>(output.code.high));
-  packed_binary_matmul_interleave(plan, rows.data, weights.data, host);
+  const Times interleave = measure([&] { packed_binary_matmul_interleave(plan, rows.data, weights.data, host); });
 
   PackedBinaryMatMulArgs args = {};
   args.codes = codes.data;
@@ -133,7 +133,9 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   }
   const Buffer<int32_t> zero_begin(n);
   const Buffer<uint32_t> zero_length(n);
+  Times search = {};
   if (output.name && packed_binary_matmul_zero_ranges(plan, args, zero_begin.data, zero_length.data)) {
+    search = measure([&] { packed_binary_matmul_zero_ranges(plan, args, zero_begin.data, zero_length.data); });
     args.zero_begin = zero_begin.data;
     args.zero_length = zero_length.data;
   }
@@ -144,8 +146,8 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   std::printf("matmul %4lld x %4lld x %4lld  %-5s -> %-5s %-4s %8.1f us (median %8.1f) %7.0f GMAC/s", (long long)tokens,
               (long long)k, (long long)n, input.name, output.name ? output.name : "float",
               kActivationNames[static_cast<int>(activation)], times.best * 1e6, times.median * 1e6, rate / 1e9);
-  if (peak_rate > 0) std::printf("  %3.0f %% of %.0f", 100 * rate / peak_rate, peak_rate / 1e9);
-  std::printf("\n");
+  if (peak_rate > 0) std::printf(", %3.0f %% of %.0f", 100 * rate / peak_rate, peak_rate / 1e9);
+  std::printf(", load %.2f + %.2f ms\n", interleave.best * 1e3, search.best * 1e3);
 }
 
 void bench_attention(Isa isa, int64_t tokens, int64_t heads, int64_t head_size, NamedCode input, NamedCode probability,
@@ -231,12 +233,15 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "bench_kernels: this machine has no path %s\n", argv[1]);
     return 1;
   }
-  const int64_t tokens = argc > 2 ? std::atoll(argv[2]) : 128;
-  std::printf("path %s, one thread, %lld tokens\n", name(isa), static_cast<long long>(tokens));
-  std::printf("BERT-base\n");
-  bench_architecture(isa, tokens, 768, 3072);
-  std::printf("MiniLM\n");
-  bench_architecture(isa, tokens, 384, 1536);
+  std::vector<int64_t> sizes = {128, 16};
+  if (argc > 2) sizes = {std::atoll(argv[2])};
+  for (int64_t tokens : sizes) {
+    std::printf("path %s, one thread, %lld tokens\n", name(isa), static_cast<long long>(tokens));
+    std::printf("BERT-base\n");
+    bench_architecture(isa, tokens, 768, 3072);
+    std::printf("MiniLM\n");
+    bench_architecture(isa, tokens, 384, 1536);
+  }
   return 0;
 }
 

@@ -7,11 +7,12 @@
 
 namespace bebert {
 
-// Each runs `rounds` rounds and returns the number of products done.
-int64_t peak_bits_x86_avx2(int64_t rounds);
-int64_t peak_tables_x86_avx2(int64_t rounds);
-int64_t peak_bits_x86_avx512(int64_t rounds);
-int64_t peak_tables_x86_avx512(int64_t rounds);
+// Each runs `rounds` rounds and returns the number of products done: of one-bit codes, and of codes of up to four bits.
+#define PEAK(isa)                           \
+  int64_t peak_bits_##isa(int64_t rounds); \
+  int64_t peak_tables_##isa(int64_t rounds);
+#include "peaks.inc"
+#undef PEAK
 
 }  // namespace bebert
 
