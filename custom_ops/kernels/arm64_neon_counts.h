@@ -11,9 +11,15 @@ namespace {
 // Counts of up to 8 that add up in a byte.
 constexpr int64_t kMostCounts = 255 / 8;
 
-// counts[v] += bits of each byte of codes xor rows[v] (kXor) or codes and rows[v]. Written so that GCC keeps the counts
-// of a tile in registers: it would begin with all of its xor and spill. The order suits processors that execute in
-// order.
+// counts[v] = or, where it continues, += bits of each byte of codes xor rows[v] (kXor) or codes and rows[v]. Written so
+// that GCC keeps the counts of a tile in registers: it would begin with all of its xor and spill. The order suits
+// processors that execute in order.
+template <bool kXor>
+inline void start_counts(uint8x16_t codes, const uint8x16_t (&rows)[4], uint8x16_t (&counts)[4]) {
+  BEBERT_UNROLL
+  for (int v = 0; v < 4; ++v) counts[v] = vcntq_u8(kXor ? veorq_u8(codes, rows[v]) : vandq_u8(codes, rows[v]));
+}
+
 #if defined(__GNUC__)
 #define BEBERT_COUNT(operation)                                                                                     \
   uint8x16_t a, b, c, d;                                                                                            \
@@ -34,7 +40,7 @@ constexpr int64_t kMostCounts = 255 / 8;
           : [codes] "w"(codes), [row0] "w"(rows[0]), [row1] "w"(rows[1]), [row2] "w"(rows[2]), [row3] "w"(rows[3]))
 
 template <bool kXor>
-inline void count_bits(uint8x16_t codes, const uint8x16_t (&rows)[4], uint8x16_t (&counts)[4]) {
+inline void add_counts(uint8x16_t codes, const uint8x16_t (&rows)[4], uint8x16_t (&counts)[4]) {
   if (kXor) {
     BEBERT_COUNT("eor");
   } else {
@@ -44,11 +50,10 @@ inline void count_bits(uint8x16_t codes, const uint8x16_t (&rows)[4], uint8x16_t
 #undef BEBERT_COUNT
 #else
 template <bool kXor>
-inline void count_bits(uint8x16_t codes, const uint8x16_t (&rows)[4], uint8x16_t (&counts)[4]) {
-  for (int v = 0; v < 4; ++v) {
-    const uint8x16_t bits = kXor ? veorq_u8(codes, rows[v]) : vandq_u8(codes, rows[v]);
-    counts[v] = vaddq_u8(counts[v], vcntq_u8(bits));
-  }
+inline void add_counts(uint8x16_t codes, const uint8x16_t (&rows)[4], uint8x16_t (&counts)[4]) {
+  uint8x16_t more[4];
+  start_counts<kXor>(codes, rows, more);
+  for (int v = 0; v < 4; ++v) counts[v] = vaddq_u8(counts[v], more[v]);
 }
 #endif
 

@@ -93,7 +93,7 @@ inline void count_planes(const uint8_t* bytes, int64_t stride, const uint8_t* pl
     for (int t = 0; t < kRows; ++t) {
       const uint8x16_t byte = vld1q_dup_u8(bytes + t * stride + p);
       if (kVectors == 4) {
-        count_bits<kXor>(byte, lanes, counts[t]);
+        add_counts<kXor>(byte, lanes, counts[t]);
         continue;
       }
       BEBERT_UNROLL

@@ -54,8 +54,7 @@ void build_dot_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType,
       vst1q_u8(tables + kTableHeader + c, x);
       sum = vpadalq_s16(sum, vpaddlq_s8(vreinterpretq_s8_u8(x)));
     }
-    const int32_t start = -vaddvq_s32(sum);
-    memcpy(tables, &start, sizeof(start));
+    store_start(-vaddvq_s32(sum), tables);
   }
 }
 

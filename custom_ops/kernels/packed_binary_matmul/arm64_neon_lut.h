@@ -103,7 +103,7 @@ void build_lut_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType 
       out += lut_pass_bytes(k);
     }
     start -= build_lut_pass(codes, k, 0, 15, centre(input), out);
-    memcpy(tables, &start, sizeof(start));
+    store_start(start, tables);
   }
 }
 

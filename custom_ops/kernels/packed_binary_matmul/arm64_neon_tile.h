@@ -20,8 +20,12 @@ using Sums = int32_t (*)[kChannelBlock];
 // Tokens of one tile: whatever is loaded serves up to this many.
 constexpr int64_t kTileTokens = 4;
 
-// Before the tables of a token: what its sums start with.
+// Before the tables of a token: what its sums start with, four times.
 constexpr int64_t kTableHeader = 64;
+
+inline void store_start(int32_t start, uint8_t* tables) {
+  vst1q_s32(reinterpret_cast<int32_t*>(tables), vdupq_n_s32(start));
+}
 
 // Weights are padded with zero rows to whole blocks.
 inline int64_t padded_channels(int64_t n) { return (n + kChannelBlock - 1) / kChannelBlock * kChannelBlock; }
@@ -84,8 +88,8 @@ inline void store_channel_starts(const uint8_t* rows, int64_t n, int64_t k, int3
 inline void start_sums(const PackedBinaryMatMulTask& task, int64_t token_bytes, int64_t channel, Sums sums) {
   const int32_t* starts = channel_starts(task.weights, task.n, task.k) + channel;
   for (int64_t t = 0; t < task.tokens; ++t) {
-    const int32x4_t start =
-        vld1q_dup_s32(reinterpret_cast<const int32_t*>(static_cast<const uint8_t*>(task.tables) + t * token_bytes));
+    const uint8_t* tables = static_cast<const uint8_t*>(task.tables) + t * token_bytes;
+    const int32x4_t start = vreinterpretq_s32_u8(vld1q_u8(tables));
     for (int64_t c = 0; c < kChannelBlock; c += 4) vst1q_s32(sums[t] + c, vaddq_s32(start, vld1q_s32(starts + c)));
   }
 }

@@ -48,7 +48,7 @@ void build_xnor_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType
       ones += vaddv_u8(vcnt_u8(word));
     }
     const int32_t start = static_cast<int32_t>(is_sign(input) ? k - 128 * words : -ones);
-    memcpy(tables, &start, sizeof(start));
+    store_start(start, tables);
   }
 }
 
@@ -68,27 +68,25 @@ void xnor_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* weight
   uint32x4_t totals[kTokens][kXnorVectors];
   BEBERT_UNROLL
   for (int t = 0; t < kTokens; ++t) {
-    const int32_t* start = reinterpret_cast<const int32_t*>(tables + t * token_bytes);
-    for (int v = 0; v < kXnorVectors; ++v) totals[t][v] = vreinterpretq_u32_s32(vld1q_dup_s32(start));
+    for (int v = 0; v < kXnorVectors; ++v) totals[t][v] = vreinterpretq_u32_u8(vld1q_u8(tables + t * token_bytes));
   }
   tables += kTableHeader;
   while (steps > 0) {
     const int64_t count = steps < kMostCounts ? steps : kMostCounts;
     steps -= count;
     uint8x16_t counts[kTokens][kXnorVectors];
-    BEBERT_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      BEBERT_UNROLL
-      for (int v = 0; v < kXnorVectors; ++v) counts[t][v] = vdupq_n_u8(0);
-    }
-    for (int64_t s = 0; s < count; ++s, tables += 16, weights += kXnorStepBytes) {
+    const auto step = [&](auto count_bits) BEBERT_INLINE {
       uint8x16_t rows[kXnorVectors];
       BEBERT_UNROLL
       for (int v = 0; v < kXnorVectors; ++v) rows[v] = vld1q_u8(weights + 16 * v);
       BEBERT_UNROLL
-      for (int t = 0; t < kTokens; ++t) {
-        count_bits<kSign>(vld1q_u8(tables + t * token_bytes), rows, counts[t]);
-      }
+      for (int t = 0; t < kTokens; ++t) count_bits(vld1q_u8(tables + t * token_bytes), rows, counts[t]);
+      tables += 16;
+      weights += kXnorStepBytes;
+    };
+    step([](auto codes, auto& rows, auto& sums_of_token) { start_counts<kSign>(codes, rows, sums_of_token); });
+    for (int64_t s = 1; s < count; ++s) {
+      step([](auto codes, auto& rows, auto& sums_of_token) { add_counts<kSign>(codes, rows, sums_of_token); });
     }
     BEBERT_UNROLL
     for (int t = 0; t < kTokens; ++t) {
