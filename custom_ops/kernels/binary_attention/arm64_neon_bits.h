@@ -163,6 +163,7 @@ struct ByteTable<8> {
 struct alignas(64) ExponentialTable {
   float values[kTableSize];
   uint8_t low[kTableSize], high[kTableSize];  // the two bytes; 32768 fits
+  bool falling;                               // none is above the one before
 
   void fill(int64_t head_size, int32_t step, float score_scale) {
     constexpr int32_t kLane[4] = {0, 1, 2, 3};
@@ -179,14 +180,16 @@ struct alignas(64) ExponentialTable {
         high[i + lane] = static_cast<uint8_t>(integers[lane] >> 8);
       }
     }
+    falling = true;
+    for (int64_t i = 1; i <= head_size; ++i) falling = falling && values[i] <= values[i - 1];
   }
 };
 
-// Distances of one query, in place, to probabilities; zero for keys after the last. keys > 0; kVectors vectors hold the
-// table of all distances beyond the smallest.
+// The factor r of the softmax of one query, from its distances. keys > 0; kVectors vectors hold all exponentials beyond
+// the smallest distance.
 template <int kVectors>
-inline void softmax_bits(const ExponentialTable& exponentials, uint8_t smallest, int64_t keys,
-                         float probability_inverse_step, const ProbabilityBytes& probability, uint8_t* row) {
+inline float softmax_factor(const ExponentialTable& exponentials, uint8_t smallest, int64_t keys,
+                            float probability_inverse_step, const uint8_t* row) {
   const uint8x16_t least = vdupq_n_u8(smallest);
   const ByteTable<kVectors> low_bytes(exponentials.low), high_bytes(exponentials.high);
   uint32x4_t low = vdupq_n_u32(0), high = vdupq_n_u32(0);
@@ -196,69 +199,85 @@ inline void softmax_bits(const ExponentialTable& exponentials, uint8_t smallest,
     high = vpadalq_u16(high, vpaddlq_u8(high_bytes[index]));
   }
   const int64_t sum = vaddvq_u32(low) + (static_cast<int64_t>(vaddvq_u32(high)) << 8);
-  const float32x4_t r = vdupq_n_f32(probability_inverse_step / static_cast<float>(sum));
+  return probability_inverse_step / static_cast<float>(sum);
+}
 
+inline Floats quotients(const ExponentialTable& exponentials, int64_t i, float r) {
+  Floats z = load_sixteen(exponentials.values + i);
+  for (int q = 0; q < 4; ++q) z.v[q] = vmulq_n_f32(z.v[q], r);
+  return z;
+}
+
+// Distances of one query, in place, to probabilities; zero for keys after the last.
+template <int kVectors>
+inline void store_probabilities(const ExponentialTable& exponentials, uint8_t smallest, int64_t keys, float r,
+                                const ProbabilityBytes& probability, uint8_t* row) {
   const CodeRange range(probability.code);
   uint8_t bytes[16 * kVectors];
   for (int i = 0; i < 16 * kVectors; i += 16) {
-    Floats z;
-    for (int q = 0; q < 4; ++q) z.v[q] = vmulq_f32(vld1q_f32(exponentials.values + i + 4 * q), r);
+    const Floats z = quotients(exponentials, i, r);
     const uint8x16_t byte = probability.code.width == 8
                                 ? vaddq_u8(range.levels(z), vdupq_n_u8(probability.add))
                                 : vbslq_u8(range.bits(z), vdupq_n_u8(probability.one), vdupq_n_u8(probability.zero));
     vst1q_u8(bytes + i, byte);
   }
   const ByteTable<kVectors> probabilities(bytes);
-  for (int64_t j = 0; j < round_up(keys, kPlane); j += 16) {
-    vst1q_u8(row + j, probabilities[vsubq_u8(vld1q_u8(row + j), least)]);
+  for (int64_t j = 0; j < keys; j += 16) {
+    vst1q_u8(row + j, probabilities[vsubq_u8(vld1q_u8(row + j), vdupq_n_u8(smallest))]);
   }
 }
 
-// The same without softmax: `one` where the score is positive, else zero.
-inline void boolean_bits(int64_t step, int64_t head_size, int64_t keys, uint8_t one, uint8_t* row) {
-  // dot > 0: distance < head_size / step.
-  const uint8x16_t most = vdupq_n_u8(static_cast<uint8_t>((head_size + step - 1) / step - 1));
-  for (int64_t j = 0; j < round_up(keys, kPlane); j += 16) {
-    vst1q_u8(row + j, vandq_u8(vcleq_u8(vld1q_u8(row + j), most), vdupq_n_u8(one)));
+// The least distance whose probability, of width 1, is 0, where exponentials are falling and r is not negative.
+inline uint8_t softmax_limit(const ExponentialTable& exponentials, uint8_t smallest, float r, const CodeRange& range) {
+  uint32_t limit = smallest;
+  for (int i = 0; i < kTableSize; i += 16) {
+    const uint32_t ones = vaddvq_u8(vshrq_n_u8(range.bits(quotients(exponentials, i, r)), 7));
+    limit += ones;
+    if (ones < 16) break;
+  }
+  return static_cast<uint8_t>(limit);  // at most 127 + 128, the distance of keys after the last
+}
+
+// The same without softmax: dot > 0 where distance < head_size / step.
+inline uint8_t boolean_limit(int64_t step, int64_t head_size) {
+  return static_cast<uint8_t>((head_size + step - 1) / step);
+}
+
+// Distances below the limit to bits; `count` is a multiple of 64.
+inline void pack_below(const uint8_t* row, int64_t count, uint8_t limit, uint8_t* bits) {
+  const uint8x16_t end = vdupq_n_u8(limit);
+  for (int64_t j = 0; j < count; j += 64, row += 64) {
+    const uint64_t word = pack_bits(vcltq_u8(vld1q_u8(row), end), vcltq_u8(vld1q_u8(row + 16), end),
+                                    vcltq_u8(vld1q_u8(row + 32), end), vcltq_u8(vld1q_u8(row + 48), end));
+    memcpy(bits + j / 8, &word, sizeof(word));
   }
 }
 
-// ctx[d] of kRows queries for bool probabilities: low * pop(p) + (high - low) * pop(p & v). high - low is 1 or 2.
-// rows: [kRows, stride] of bytes that are all ones or zero; bits: scratch of stride / 8 for each row; context: [kRows,
-// out_stride].
+// The contexts of kRows queries and 64 channels (half of them with two vectors), of bool probabilities: low * pop(p) +
+// (high - low) * pop(p & v). bits: [kRows, bytes]; value_planes: [bytes, 64]. Less than 2^15 keys.
 template <int kVectors>
-inline void context_bits(const uint8_t* rows, int64_t stride, const uint8_t* value_planes, int64_t head_size,
-                         CodeType value, uint8_t* bits, int32_t* context, int64_t out_stride) {
-  int32x4_t offset[kRows];
+inline void context_bits(const uint8_t* bits, int64_t bytes, const uint8_t* value_planes, bool sign,
+                         int16_t (&contexts)[kRows][kPlane]) {
+  uint16x8_t ones[kRows];
   for (int t = 0; t < kRows; ++t) {
-    int32_t ones = 0;
-    for (int64_t j = 0; j < stride; j += 64) {
-      const uint8_t* row = rows + t * stride + j;
-      const uint64_t word = pack_bits(vld1q_u8(row), vld1q_u8(row + 16), vld1q_u8(row + 32), vld1q_u8(row + 48));
-      memcpy(bits + (t * stride + j) / 8, &word, sizeof(word));
-      ones += vaddv_u8(vcnt_u8(vcreate_u8(word)));
-    }
-    offset[t] = vdupq_n_s32(ones * value.low);
+    uint32_t count = 0;
+    for (int64_t p = 0; sign && p < bytes; p += 8) count += vaddv_u8(vcnt_u8(vld1_u8(bits + t * bytes + p)));
+    ones[t] = vdupq_n_u16(static_cast<uint16_t>(-count));
   }
-  const int16x8_t shift = vdupq_n_s16(value.low < 0 ? 1 : 0);
-  for (int64_t d = 0; d < head_size; d += kPlane) {
-    for (int64_t p = 0, count; p < stride / 8; p += count, value_planes += count * kPlane) {
-      count = smaller(kMostCounts, stride / 8 - p);
-      uint8x16_t counts[kRows][4];
-      count_planes<false, kVectors>(bits + p, stride / 8, value_planes, count, counts);
+  const int16x8_t shift = vdupq_n_s16(sign);
+  for (int64_t p = 0, count; p < bytes; p += count, value_planes += count * kPlane) {
+    count = smaller(kMostCounts, bytes - p);
+    uint8x16_t counts[kRows][4];
+    count_planes<false, kVectors>(bits + p, bytes, value_planes, count, counts);
+    BEBERT_UNROLL
+    for (int t = 0; t < kRows; ++t) {
       BEBERT_UNROLL
-      for (int t = 0; t < kRows; ++t) {
-        BEBERT_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          const uint16x8_t halves[2] = {vshlq_u16(vmovl_u8(vget_low_u8(counts[t][v])), shift),
-                                        vshlq_u16(vmovl_high_u8(counts[t][v]), shift)};
-          for (int q = 0; q < 4; ++q) {
-            int32_t* to = context + t * out_stride + d + 16 * v + 4 * q;
-            const uint32x4_t before = vreinterpretq_u32_s32(p == 0 ? offset[t] : vld1q_s32(to));
-            const uint32x4_t after =
-                q % 2 ? vaddw_high_u16(before, halves[q / 2]) : vaddw_u16(before, vget_low_u16(halves[q / 2]));
-            vst1q_s32(to, vreinterpretq_s32_u32(after));
-          }
+      for (int v = 0; v < kVectors; ++v) {
+        const uint16x8_t halves[2] = {vmovl_u8(vget_low_u8(counts[t][v])), vmovl_high_u8(counts[t][v])};
+        for (int h = 0; h < 2; ++h) {
+          int16_t* to = contexts[t] + 16 * v + 8 * h;
+          const uint16x8_t before = p == 0 ? ones[t] : vreinterpretq_u16_s16(vld1q_s16(to));
+          vst1q_s16(to, vreinterpretq_s16_u16(vaddq_u16(before, vshlq_u16(halves[h], shift))));
         }
       }
     }

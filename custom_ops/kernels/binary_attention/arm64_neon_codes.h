@@ -72,42 +72,6 @@ inline void unpack(const HeadCodes& codes, CodeType code, int64_t head_size, int
   }
 }
 
-// Writes whole bytes, but adds to bytes that others own too.
-inline void store_some_bits(uint16_t packed, int64_t count, int64_t offset, uint8_t* to) {
-  if (offset == 0 && count == 16) {
-    memcpy(to, &packed, sizeof(packed));
-    return;
-  }
-  for (uint32_t bits = static_cast<uint32_t>(packed) << offset; bits; ++to, bits >>= 8) {
-    *to = static_cast<uint8_t>(*to | bits);
-  }
-}
-
-// The codes of one head and some queries; `codes` is the row of the first of them.
-inline void store_codes(const AttentionHead& head, const CodeRange& range, const int32_t* contexts, int64_t stride,
-                        int64_t queries, uint8_t* codes) {
-  for_each_sixteen(head.config.head_size, [&](int64_t d, int64_t count) {
-    const Floats shift = load_floats(head.quantizer.shift + d, count);
-    const Floats inverse_step = load_floats(head.quantizer.inverse_step + d, count);
-    const uint8x16_t lanes = first_lanes(count);
-    const int64_t channel = head.codes_channel + d;
-    for (int64_t t = 0; t < queries; ++t) {
-      Floats y;
-      for (int i = 0; i < 4; ++i) {
-        const int32x4_t context = vld1q_s32(contexts + t * stride + d + 4 * i);
-        y.v[i] = vmulq_n_f32(vcvtq_f32_s32(context), head.context_scale);
-      }
-      const Floats z = scaled(y, shift, inverse_step);
-      uint8_t* row = codes + t * head.codes_row_bytes;
-      if (head.config.output.width == 8) {
-        store_bytes(row + channel, count, range.levels(z));
-      } else {
-        store_some_bits(pack_bits(vandq_u8(range.bits(z), lanes)), count, channel % 8, row + channel / 8);
-      }
-    }
-  });
-}
-
 }  // namespace
 }  // namespace bebert
 

@@ -7,20 +7,18 @@
 #include "../memory.h"
 #include "arm64_neon_bits.h"
 #include "arm64_neon_bytes.h"
+#include "arm64_neon_output.h"
 
 namespace bebert {
 namespace {
 
-// The way a head is computed, and the sizes of its buffers.
+// The sizes of the buffers of a head.
 struct Shape {
-  bool bit_scores, bit_contexts;
   int64_t keys, padded_keys;           // to whole planes, at least one
   int64_t head_size, padded_channels;  // to whole planes
 
   Shape(const AttentionConfig& config, int64_t key_count)
-      : bit_scores(config.input.width == 1 && config.head_size < kTableSize),
-        bit_contexts(config.input.width == 1 && config.probability.width == 1 && config.probability.low == 0),
-        keys(key_count),
+      : keys(key_count),
         padded_keys(key_count > 0 ? round_up(key_count, kPlane) : kPlane),
         head_size(config.head_size),
         padded_channels(round_up(config.head_size, kPlane)) {}
@@ -42,8 +40,8 @@ struct Buffers {
   int32_t* scores;         // [kRows, padded_keys]
   uint8_t* probabilities;  // [kRows, padded_keys]
   uint8_t* bits;           // [kRows, padded_keys / 8]
-  int32_t* contexts;       // [kRows, padded_channels]
   ExponentialTable* exponentials;
+  OutputLimits* limits;  // [padded_channels / 16]
 
   Buffers(Workspace& workspace, const Shape& s)
       : rows(workspace.take<uint8_t>(s.padded_keys * s.padded_channels)),
@@ -56,80 +54,131 @@ struct Buffers {
         scores(workspace.take<int32_t>(kRows * s.padded_keys)),
         probabilities(workspace.take<uint8_t>(kRows * s.padded_keys)),
         bits(workspace.take<uint8_t>(kRows * s.padded_keys / 8)),
-        contexts(workspace.take<int32_t>(kRows * s.padded_channels)),
-        exponentials(workspace.take<ExponentialTable>(1)) {}
+        exponentials(workspace.take<ExponentialTable>(1)),
+        limits(workspace.take<OutputLimits>(s.padded_channels / 16)) {}
 };
 
 template <class Products>
-struct Head {
-  const AttentionHead& head;
-  const Shape& shape;
-  const Buffers<Products>& b;
+class Head {
+ public:
+  Head(const AttentionHead& head, const Shape& shape, const Buffers<Products>& buffers)
+      : head_(head), shape_(shape), b_(buffers), range_(head.config.output) {
+    const AttentionConfig& config = head.config;
+    bit_scores_ = config.input.width == 1 && config.head_size < kTableSize;
+    if (bit_scores_ && config.softmax) {
+      b_.exponentials->fill(config.head_size, config.input.high - config.input.low, head.score_scale);
+    }
+    bit_contexts_ = bit_scores_ && config.probability.width == 1 && config.probability.low == 0 &&
+                    shape.padded_keys < 1 << 15 &&
+                    (!config.softmax || (b_.exponentials->falling && head.probability_inverse_step >= 0));
+    // Finding them costs as much as some ten queries without them.
+    has_limits_ = bit_contexts_ && config.output.width == 1 && head.query.count > 16;
+  }
 
-  uint8_t* key_planes() const { return reinterpret_cast<uint8_t*>(b.keys); }
-  uint8_t* value_planes() const { return reinterpret_cast<uint8_t*>(b.values); }
+  void run() const {
+    if (shape_.keys > 0) prepare_keys();
+    prepare_values();
+    for (int64_t d = 0; has_limits_ && d < shape_.head_size; d += 16) {
+      b_.limits[d / 16].find(OutputChannels(head_, range_, d), shape_.keys);
+    }
+    // Without keys nothing else writes them. Rows after the last of four are multiplied too, and then ignored.
+    memset(b_.probabilities, 0, static_cast<size_t>(kRows * shape_.padded_keys));
+    memset(b_.bits, 0, static_cast<size_t>(kRows * shape_.padded_keys / 8));
+    for (int64_t first = 0; first < head_.query.count; first += kRows) {
+      const int64_t count = smaller(kRows, head_.query.count - first);
+      if (shape_.keys > 0) {
+        if (bit_scores_) {
+          probabilities_by_bits(first, count);
+        } else {
+          probabilities_by_bytes(first, count);
+        }
+      }
+      if (bit_contexts_) {
+        contexts_by_bits(first, count);
+      } else {
+        contexts_by_bytes(first, count);
+      }
+    }
+  }
 
-  // Bytes of probabilities: their values less byte_offset or, where their bits are wanted, masks.
+ private:
+  uint8_t* key_planes() const { return reinterpret_cast<uint8_t*>(b_.keys); }
+  uint8_t* value_planes() const { return reinterpret_cast<uint8_t*>(b_.values); }
+
+  // Bytes of probabilities: their values less byte_offset.
   ProbabilityBytes probability_bytes() const {
-    const CodeType code = head.config.probability;
-    if (shape.bit_contexts) return {code, 0, 0, 255};
+    const CodeType code = head_.config.probability;
     const int32_t offset = byte_offset(code);
     const uint8_t low = static_cast<uint8_t>(code.low - offset);
     return {code, low, low, static_cast<uint8_t>(code.high - offset)};
   }
 
   void prepare_keys() const {
-    const AttentionConfig& config = head.config;
-    if (shape.bit_scores) {
-      store_key_planes(head.key, shape.head_size, shape.padded_keys, key_planes());
-      b.exponentials->fill(shape.head_size, config.input.high - config.input.low, head.score_scale);
+    const CodeType input = head_.config.input;
+    if (bit_scores_) {
+      store_key_planes(head_.key, shape_.head_size, shape_.padded_keys, key_planes());
       return;
     }
-    unpack(head.key, config.input, shape.head_size, shape.padded_channels, shape.padded_keys, b.rows);
-    Products::store_keys(b.rows, shape.padded_keys, shape.padded_channels, b.keys);
-    sum_rows(b.rows, shape.padded_keys, shape.padded_channels, byte_offset(config.input), b.key_term);
+    unpack(head_.key, input, shape_.head_size, shape_.padded_channels, shape_.padded_keys, b_.rows);
+    Products::store_keys(b_.rows, shape_.padded_keys, shape_.padded_channels, b_.keys);
+    sum_rows(b_.rows, shape_.padded_keys, shape_.padded_channels, byte_offset(input), b_.key_term);
   }
 
   void prepare_values() const {
-    const AttentionConfig& config = head.config;
-    if (shape.bit_contexts) {
-      store_value_planes(head.value, shape.head_size, shape.padded_keys, value_planes());
+    const AttentionConfig& config = head_.config;
+    if (bit_contexts_) {
+      store_value_planes(head_.value, shape_.head_size, shape_.padded_keys, value_planes());
       return;
     }
-    unpack(head.value, config.input, shape.head_size, shape.padded_channels, shape.padded_keys, b.rows);
-    Products::store_values(b.rows, shape.padded_keys, shape.padded_channels, b.values);
-    sum_columns(b.rows, shape.keys, shape.padded_channels, byte_offset(config.probability), b.value_term);
+    unpack(head_.value, config.input, shape_.head_size, shape_.padded_channels, shape_.padded_keys, b_.rows);
+    Products::store_values(b_.rows, shape_.padded_keys, shape_.padded_channels, b_.values);
+    sum_columns(b_.rows, shape_.keys, shape_.padded_channels, byte_offset(config.probability), b_.value_term);
   }
 
   HeadCodes queries(int64_t first, int64_t count) const {
-    return {head.query.rows + first * head.query.row_bytes, head.query.row_bytes, count, head.query.channel};
+    return {head_.query.rows + first * head_.query.row_bytes, head_.query.row_bytes, count, head_.query.channel};
   }
 
-  void softmax_of_bits(uint8_t smallest, uint8_t* row) const {
-    const int64_t entries = shape.head_size - smallest + 1;
-    const auto softmax = entries <= 32 ? softmax_bits<2> : entries <= 64 ? softmax_bits<4> : softmax_bits<8>;
-    softmax(*b.exponentials, smallest, shape.keys, head.probability_inverse_step, probability_bytes(), row);
+  template <int kVectors>
+  void softmax_of_distances(uint8_t smallest, int64_t t) const {
+    uint8_t* row = b_.probabilities + t * shape_.padded_keys;
+    const float r =
+        softmax_factor<kVectors>(*b_.exponentials, smallest, shape_.keys, head_.probability_inverse_step, row);
+    if (bit_contexts_) {
+      pack_row(t, softmax_limit(*b_.exponentials, smallest, r, CodeRange(head_.config.probability)));
+    } else {
+      store_probabilities<kVectors>(*b_.exponentials, smallest, shape_.keys, r, probability_bytes(), row);
+    }
+  }
+
+  void pack_row(int64_t t, uint8_t limit) const {
+    const int64_t keys = shape_.padded_keys;
+    pack_below(b_.probabilities + t * keys, keys, limit, b_.bits + t * keys / 8);
   }
 
   void probabilities_by_bits(int64_t first, int64_t count) const {
-    const CodeType input = head.config.input;
+    const CodeType input = head_.config.input;
     const int64_t step = input.high - input.low;
     uint8_t query[kRows][kTableSize / 8] = {}, smallest[kRows];
     for (int64_t t = 0; t < count; ++t) {
-      const uint8_t* row = head.query.rows + (first + t) * head.query.row_bytes;
-      for (int64_t d = 0; d < shape.head_size; d += 64) {
-        const uint64_t word = load_bits(row, head.query.channel + d, smaller(64, shape.head_size - d));
+      const uint8_t* row = head_.query.rows + (first + t) * head_.query.row_bytes;
+      for (int64_t d = 0; d < shape_.head_size; d += 64) {
+        const uint64_t word = load_bits(row, head_.query.channel + d, smaller(64, shape_.head_size - d));
         memcpy(query[t] + d / 8, &word, sizeof(word));
       }
     }
     const auto measure = step == 2 ? distances<true> : distances<false>;
-    measure(query[0], key_planes(), shape.head_size, shape.keys, shape.padded_keys, b.probabilities, smallest);
+    measure(query[0], key_planes(), shape_.head_size, shape_.keys, shape_.padded_keys, b_.probabilities, smallest);
     for (int64_t t = 0; t < kRows; ++t) {
-      uint8_t* row = b.probabilities + t * shape.padded_keys;
-      if (head.config.softmax) {
-        softmax_of_bits(smallest[t], row);
+      const int64_t entries = shape_.head_size - smallest[t] + 1;
+      if (!head_.config.softmax) {
+        pack_row(t, boolean_limit(step, shape_.head_size));
+      } else if (entries <= 32) {
+        softmax_of_distances<2>(smallest[t], t);
+      } else if (entries <= 64) {
+        softmax_of_distances<4>(smallest[t], t);
       } else {
-        boolean_bits(step, shape.head_size, shape.keys, probability_bytes().one, row);
+        softmax_of_distances<8>(smallest[t], t);
       }
     }
   }
@@ -137,77 +186,81 @@ struct Head {
   // The sum of the queries' bytes and the length times both offsets are the same for all keys: softmax does not see
   // them.
   void probabilities_by_bytes(int64_t first, int64_t count) const {
-    const CodeType input = head.config.input;
-    const int64_t stride = shape.padded_channels, length = round_up(shape.head_size, 16);
-    unpack(queries(first, count), input, shape.head_size, stride, kRows, b.query);
-    Products::convert_row(b.query, kRows * stride, b.operands);
+    const CodeType input = head_.config.input;
+    const int64_t stride = shape_.padded_channels, length = round_up(shape_.head_size, 16);
+    unpack(queries(first, count), input, shape_.head_size, stride, kRows, b_.query);
+    Products::convert_row(b_.query, kRows * stride, b_.operands);
     const int32_t most = largest_byte(input) * largest_byte(input);
-    for (int64_t j = 0; j < shape.keys; j += kColumns) {
-      Products::multiply(b.operands, stride, length, b.keys + j * stride, most, b.key_term + j, b.scores + j,
-                         shape.padded_keys);
+    for (int64_t j = 0; j < shape_.keys; j += kColumns) {
+      Products::multiply(b_.operands, stride, length, b_.keys + j * stride, most, b_.key_term + j, b_.scores + j,
+                         shape_.padded_keys);
     }
     const int32_t offset = byte_offset(input);
     for (int64_t t = 0; t < count; ++t) {
-      int32_t* scores = b.scores + t * shape.padded_keys;
-      uint8_t* row = b.probabilities + t * shape.padded_keys;
-      if (head.config.softmax) {
-        softmax_bytes(scores, shape.keys, head.score_scale, head.probability_inverse_step, probability_bytes(), row);
+      int32_t* scores = b_.scores + t * shape_.padded_keys;
+      uint8_t* row = b_.probabilities + t * shape_.padded_keys;
+      if (head_.config.softmax) {
+        softmax_bytes(scores, shape_.keys, head_.score_scale, head_.probability_inverse_step, probability_bytes(), row);
         continue;
       }
-      const int32_t bytes = offset == 0 ? 0 : sum_bytes(b.query + t * stride, stride);
-      const int32_t constant = offset * (bytes + static_cast<int32_t>(shape.head_size) * offset);
-      boolean_bytes(scores, shape.keys, constant, probability_bytes().one, row);
+      const int32_t bytes = offset == 0 ? 0 : sum_bytes(b_.query + t * stride, stride);
+      const int32_t constant = offset * (bytes + static_cast<int32_t>(shape_.head_size) * offset);
+      boolean_bytes(scores, shape_.keys, constant, probability_bytes().one, row);
     }
   }
 
-  void contexts_by_bits() const {
-    const auto contexts = shape.head_size <= 32 ? context_bits<2> : context_bits<4>;
-    contexts(b.probabilities, shape.padded_keys, value_planes(), shape.head_size, head.config.input, b.bits, b.contexts,
-             shape.padded_channels);
-  }
-
-  void contexts_by_bytes(int64_t count) const {
-    const AttentionConfig& config = head.config;
-    const int64_t stride = shape.padded_keys, length = round_up(shape.keys, 16);
-    Products::convert_row(b.probabilities, kRows * stride, b.operands);
-    const int32_t most = largest_byte(config.input) * largest_byte(config.probability);
-    for (int64_t d = 0; d < shape.head_size; d += kColumns) {
-      Products::multiply(b.operands, stride, length, b.values + d * stride, most, b.value_term + d, b.contexts + d,
-                         shape.padded_channels);
-    }
-    const int32_t offset = byte_offset(config.input);
-    if (offset == 0) return;
-    for (int64_t t = 0; t < count; ++t) {
-      const int32_t bytes = sum_bytes(b.probabilities + t * stride, length);
-      const int32_t constant = offset * (bytes + static_cast<int32_t>(shape.keys) * byte_offset(config.probability));
-      int32_t* context = b.contexts + t * shape.padded_channels;
-      for (int64_t d = 0; d < shape.padded_channels; ++d) context[d] += constant;
-    }
-  }
-
-  void run() const {
-    prepare_keys();
-    prepare_values();
-    const CodeRange range(head.config.output);
-    // Without keys nothing else writes them. Rows after the last of four are multiplied too, and then ignored.
-    memset(b.probabilities, 0, static_cast<size_t>(kRows * shape.padded_keys));
-    for (int64_t first = 0; first < head.query.count; first += kRows) {
-      const int64_t count = smaller(kRows, head.query.count - first);
-      if (shape.keys > 0) {
-        if (shape.bit_scores) {
-          probabilities_by_bits(first, count);
-        } else {
-          probabilities_by_bytes(first, count);
+  void contexts_by_bits(int64_t first, int64_t count) const {
+    const int64_t bytes = shape_.padded_keys / 8;
+    const auto multiply = shape_.head_size <= 32 ? context_bits<2> : context_bits<4>;
+    for (int64_t d = 0; d < shape_.head_size; d += kPlane) {
+      int16_t contexts[kRows][kPlane];
+      multiply(b_.bits, bytes, value_planes() + d * bytes, head_.config.input.low < 0, contexts);
+      for (int64_t c = 0; c < smaller(kPlane, shape_.head_size - d); c += 16) {
+        const OutputChannels output(head_, range_, d + c);
+        for (int64_t t = 0; t < count; ++t) {
+          const int16x8_t low = vld1q_s16(contexts[t] + c), high = vld1q_s16(contexts[t] + c + 8);
+          if (has_limits_) {
+            output.store_bits(first + t, b_.limits[(d + c) / 16].bits(low, high));
+          } else {
+            output.store(first + t, Contexts{{vmovl_s16(vget_low_s16(low)), vmovl_high_s16(low),
+                                              vmovl_s16(vget_low_s16(high)), vmovl_high_s16(high)}});
+          }
         }
       }
-      if (shape.bit_contexts) {
-        contexts_by_bits();
-      } else {
-        contexts_by_bytes(count);
-      }
-      store_codes(head, range, b.contexts, shape.padded_channels, count, head.codes + first * head.codes_row_bytes);
     }
   }
+
+  void contexts_by_bytes(int64_t first, int64_t count) const {
+    const AttentionConfig& config = head_.config;
+    const int64_t stride = shape_.padded_keys, length = round_up(shape_.keys, 16);
+    Products::convert_row(b_.probabilities, kRows * stride, b_.operands);
+    const int32_t most = largest_byte(config.input) * largest_byte(config.probability);
+    int32_t constants[kRows] = {};
+    const int32_t offset = byte_offset(config.input);
+    for (int64_t t = 0; offset != 0 && t < count; ++t) {
+      const int32_t bytes = sum_bytes(b_.probabilities + t * stride, length);
+      constants[t] = offset * (bytes + static_cast<int32_t>(shape_.keys) * byte_offset(config.probability));
+    }
+    for (int64_t d = 0; d < shape_.head_size; d += kColumns) {
+      int32_t contexts[kRows][kColumns];
+      Products::multiply(b_.operands, stride, length, b_.values + d * stride, most, b_.value_term + d, contexts[0],
+                         kColumns);
+      const OutputChannels output(head_, range_, d);
+      for (int64_t t = 0; t < count; ++t) {
+        Contexts sums;
+        for (int i = 0; i < 4; ++i) {
+          sums.v[i] = vaddq_s32(vld1q_s32(contexts[t] + 4 * i), vdupq_n_s32(constants[t]));
+        }
+        output.store(first + t, sums);
+      }
+    }
+  }
+
+  const AttentionHead& head_;
+  const Shape& shape_;
+  const Buffers<Products>& b_;
+  CodeRange range_;
+  bool bit_scores_, bit_contexts_, has_limits_;
 };
 
 template <class Products>
@@ -216,7 +269,7 @@ inline void run_head(const AttentionHead& head) {
   if (too_long(shape.head_size, shape.keys)) return binary_attention_scalar(head);
   Workspace workspace(head.scratch);
   const Buffers<Products> buffers(workspace, shape);
-  Head<Products>{head, shape, buffers}.run();
+  Head<Products>(head, shape, buffers).run();
 }
 
 template <class Products>
