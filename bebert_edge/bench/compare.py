@@ -166,23 +166,33 @@ class _Comparer:
                 entry, tried[baseline] = self._choose(baseline, threads, shape, feed, where)
                 entries.append(entry)
         runs = [_start(entry.contender, threads, shape, feed) for entry in entries]
-        times = time_in_turn(
+        turns = time_in_turn(
             runs,
             self.settings.rounds,
             self.settings.seconds,
             lambda done, rounds: self.progress(f"timing {where}", done, rounds),
         )
         results = []
-        for entry, own in zip(entries, times, strict=True):
+        for entry, own in zip(entries, turns, strict=True):
             self.used.setdefault((entry.name, entry.variant), entry)
-            others = {
-                other.baseline: Ratio.of(theirs.clock(threads), own.clock(threads))
-                for other, theirs in zip(entries, times, strict=True)
+            ratios = {
+                other.baseline: Ratio.of(theirs.warm.clock(threads), own.warm.clock(threads))
+                for other, theirs in zip(entries, turns, strict=True)
                 if other.baseline and not entry.baseline and other.of in (None, entry.of)
             }
-            time, cpu, wall = (Summary.of(clock) for clock in (own.clock(threads), own.cpu, own.wall))
-            results.append(Result(entry.name, entry.baseline, entry.variant, time, cpu, wall, others))
-        return Timing(threads, shape, clock_name(threads), len(times[0].wall), tuple(results), tried)
+            results.append(
+                Result(
+                    model=entry.name,
+                    baseline=entry.baseline,
+                    variant=entry.variant,
+                    time=Summary.of(own.warm.clock(threads)),
+                    cold=Summary.of(own.cold.clock(threads)),
+                    cpu=Summary.of(own.warm.cpu),
+                    wall=Summary.of(own.warm.wall),
+                    ratios=ratios,
+                )
+            )
+        return Timing(threads, shape, clock_name(threads), len(turns[0].warm.wall), tuple(results), tried)
 
     def _ensembles(self, shape: Shape) -> Iterator[_Entry]:
         for subject in self.subjects:

@@ -67,11 +67,11 @@ def profile(contender: Contender, threads: int, feed: Feed, runs: int = RUNS) ->
         session = start_session(contender, options)
         inputs = {i.name: feed[i.name] for i in session.get_inputs()}
         plain = contender.open(threads)(feed)
-        plain_times, profiled_times = time_in_turn([plain, lambda: session.run(None, inputs)], runs, math.inf)
+        plain_turns, profiled_turns = time_in_turn([plain, lambda: session.run(None, inputs)], runs, math.inf)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ops = op_times(events, skip=1)  # the first is the warm-up
     products = sum(op.share for op in ops if op.op in PRODUCTS)
-    run, profiled = (Summary.of(times.clock(threads)).median for times in (plain_times, profiled_times))
+    run, profiled = (Summary.of(turns.warm.clock(threads)).median for turns in (plain_turns, profiled_turns))
     return Profile(ops, products, run, profiled)
 
 

@@ -25,16 +25,18 @@ class Result:
         model: Name of the ensemble or of the baseline.
         baseline: Name of the baseline, None for an ensemble.
         variant: How it was run, where there are several ways.
-        time: The clock that counts.
-        cpu: CPU time of the process, all threads added.
-        wall: Wall-clock time.
-        ratios: For an ensemble, by baseline: how many times as long that one took.
+        time: The clock that counts, second run of each turn.
+        cold: The clock that counts, first run of each turn, after other contenders used the caches.
+        cpu: CPU time of the process, all threads added, second run of each turn.
+        wall: Wall-clock time, second run of each turn.
+        ratios: For an ensemble, by baseline: how many times as long that one took, in second runs.
     """
 
     model: str
     baseline: str | None
     variant: str
     time: Summary
+    cold: Summary
     cpu: Summary
     wall: Summary
     ratios: dict[str, Ratio]

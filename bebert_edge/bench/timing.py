@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bebert_edge.bench.contender import Run
 
@@ -15,10 +15,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of each round, by two clocks."""
+    """Seconds of some runs, by two clocks."""
 
-    cpu: list[float]
-    wall: list[float]
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
 
     def clock(self, threads: int) -> list[float]:
         """The clock that counts.
@@ -29,6 +29,19 @@ class Times:
         return self.cpu if threads == 1 else self.wall
 
 
+@dataclass(frozen=True)
+class Turns:
+    """One contender's turns: in each of them it runs twice.
+
+    Attributes:
+        cold: The first runs, for which the other contenders left little in the caches, as other programs do.
+        warm: The second runs, as in a program that runs this model only.
+    """
+
+    cold: Times = field(default_factory=Times)
+    warm: Times = field(default_factory=Times)
+
+
 def clock_name(threads: int) -> str:
     """The clock of `Times.clock`, for people."""
     return "CPU time" if threads == 1 else "wall-clock time"
@@ -36,11 +49,8 @@ def clock_name(threads: int) -> str:
 
 def time_in_turn(
     runs: Sequence[Run], rounds: int, seconds: float, progress: Progress = lambda done, rounds: None
-) -> list[Times]:
-    """Times contenders in rounds.
-
-    A turn is two runs, and the second one counts: the first brings back into the caches what the others displaced, as
-    in a program that runs this model only. Each round begins with another contender.
+) -> list[Turns]:
+    """Times contenders in rounds, of which each begins with another contender.
 
     Args:
         runs: What each contender does in a turn.
@@ -48,7 +58,7 @@ def time_in_turn(
         seconds: Take no more rounds after this time, once there are `MIN_ROUNDS`.
         progress: Called after each round.
     """
-    times = [Times([], []) for _ in runs]
+    turns = [Turns() for _ in runs]
     for run in runs:
         run()
     end = time.perf_counter() + seconds
@@ -57,16 +67,16 @@ def time_in_turn(
             break
         for i in range(len(runs)):
             turn = (i + done) % len(runs)
-            runs[turn]()
-            _take(runs[turn], times[turn])
+            _take(runs[turn], turns[turn].cold)
+            _take(runs[turn], turns[turn].warm)
         progress(done + 1, rounds)
-    return times
+    return turns
 
 
 def best_of(run: Run, threads: int, *, runs: int, seconds: float) -> float:
     """The fastest of some runs after a warm-up, in seconds: at least three, no more once the time is over."""
     run()
-    times = Times([], [])
+    times = Times()
     end = time.perf_counter() + seconds
     for done in range(runs):
         if done >= 3 and time.perf_counter() >= end:

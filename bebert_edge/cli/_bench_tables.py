@@ -13,6 +13,8 @@ from bebert_edge.bench.report import Comparison, Model, OpProfile, Report, Timin
 WIDTH = 100
 MIN_LABEL_WIDTH, MAX_LABEL_WIDTH = 20, 50
 PADDING = 3
+MANY = 5
+"""Baselines, beside which there is no room for the cold time."""
 NOISY = 1.5
 """Between the 95th and the 5th percentile of a ratio; 1.1 is usual on an idle machine."""
 OPS_SHOWN = 12
@@ -64,11 +66,14 @@ def _table(title: str, labels: str, *columns: tuple[str, int]) -> Table:
 def _timing_table(timing: Timing) -> Table:
     baselines = list(dict.fromkeys(result.baseline for result in timing.results if result.baseline))
     title = f"{timing.shape} tokens, {threads_text(timing.threads)}, {timing.rounds} rounds, {timing.clock}"
-    table = _table(title, "", ("ms", 5), ("p95", 5), *((f"{name}\n/ this", max(9, len(name))) for name in baselines))
+    ratio_columns = ((f"{name}\n/ this", max(9, len(name))) for name in baselines)
+    names = ("ms", "p95", "cold") if len(baselines) < MANY else ("ms", "p95")
+    table = _table(title, "", *((name, 5) for name in names), *ratio_columns)
     for result in timing.results:
         ratios = (result.ratios.get(name) for name in baselines)
         cells = (f"{_short(r.median)}\n{_short(r.p5)}–{_short(r.p95)}" if r else "" for r in ratios)
-        table.add_row(_label(result.model, result.variant), _short(result.time.median), _short(result.time.p95), *cells)
+        times = [_short(time) for time in (result.time.median, result.time.p95, result.cold.median)]
+        table.add_row(_label(result.model, result.variant), *times[: len(names)], *cells)
     return table
 
 

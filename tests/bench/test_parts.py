@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -59,16 +61,28 @@ def test_a_feed_is_padded_on_the_right_and_its_rows_are_not() -> None:
 def test_every_round_runs_every_contender_twice_and_begins_with_another() -> None:
     calls: list[str] = []
     runs = [lambda name=name: calls.append(name) for name in "abc"]
-    times = time_in_turn(runs, rounds=4, seconds=60)
+    turns = time_in_turn(runs, rounds=4, seconds=60)
     assert calls == [*"abc", *"aabbcc", *"bbccaa", *"ccaabb", *"aabbcc"]
-    assert [(len(t.cpu), len(t.wall)) for t in times] == [(4, 4)] * 3
+    assert {len(seconds) for t in turns for times in (t.cold, t.warm) for seconds in (times.cpu, times.wall)} == {4}
 
 
 def test_rounds_end_when_the_time_is_over_but_there_are_some() -> None:
     seen: list[tuple[int, int]] = []
-    (times,) = time_in_turn([lambda: None], 10_000, 0, lambda done, rounds: seen.append((done, rounds)))
-    assert len(times.wall) == MIN_ROUNDS
+    (turns,) = time_in_turn([lambda: None], 10_000, 0, lambda done, rounds: seen.append((done, rounds)))
+    assert len(turns.warm.wall) == MIN_ROUNDS
     assert seen[-1] == (MIN_ROUNDS, 10_000)
+
+
+def test_the_second_run_of_a_turn_is_the_warm_one() -> None:
+    calls: list[int] = []
+
+    def slow_at_first() -> None:
+        calls.append(0)
+        time.sleep(0.02 * (len(calls) % 2 == 0))  # the warm-up is run 1, the first run of every turn an even one
+
+    (turns,) = time_in_turn([slow_at_first], rounds=10, seconds=60)
+    assert min(turns.cold.wall) >= 0.02
+    assert min(turns.warm.wall) < 0.02
 
 
 def test_one_thread_is_measured_by_cpu_time() -> None:

@@ -102,7 +102,8 @@ def test_the_report(command: Command, architecture: Path, cache: Path, few_recip
             *(name for name in ensembles for _ in range(ways)), "fp32", "int8", *portable
         ]  # fmt: skip
         for result in timing["results"]:
-            assert 0 < result["time"]["best"] <= result["time"]["median"] <= result["time"]["p95"]
+            for time in (result["time"], result["cold"]):
+                assert 0 < time["best"] <= time["median"] <= time["p95"]
             assert set(result["ratios"]) == (set() if result["baseline"] else {"fp32", "int8", "portable"})
             assert result["time"] == result["cpu" if timing["threads"] == 1 else "wall"]
         assert len(timing["tried"]["fp32"]) == ways
