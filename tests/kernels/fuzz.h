@@ -16,6 +16,8 @@ struct Fuzz {
   // Of the case: how hosts run tasks, and what memory holds that a path under test finds.
   bool threads = random.one_in(4);
   uint8_t initial = random.pick({uint8_t{0x00}, uint8_t{0x5a}, uint8_t{0xff}});
+  // After this many allocations memory runs out at a first attempt.
+  int64_t allocations = random.one_in(16) ? random.below(4) : INT64_MAX;
 
   // To be called before `isa` runs, so that a crash is told of with the way to reproduce it.
   void announce(Isa isa) const {
@@ -23,9 +25,17 @@ struct Fuzz {
                   static_cast<unsigned long long>(number), isa == Isa::scalar ? "" : " --path ",
                   isa == Isa::scalar ? "" : name(isa));
   }
-  void prepare(TestHost& host) const {
+  // Calls `call`, which runs a path on this host, after a failed attempt where memory runs out.
+  template <class Call>
+  void run(TestHost& host, const Call& call) const {
     host.threads = threads;
     host.initial = initial;
+    if (allocations < INT64_MAX) {
+      host.left = allocations;
+      call();
+      host.left = INT64_MAX;
+    }
+    call();
   }
 };
 

@@ -146,13 +146,12 @@ void fuzz_add_layer_norm_quantize(Fuzz& fuzz) {
   const AddLayerNormQuantizeInputs inputs(random, c);
   vary(random, c, inputs);
   TestHost host;
-  fuzz.prepare(host);
   std::vector<Isa> paths = fuzz.paths;
   paths.push_back(Isa::scalar);
   for (Isa isa : paths) {
     fuzz.announce(isa);
     const AddLayerNormQuantizeOutputs found(c, fuzz.initial);
-    run(c, inputs, isa, found, host);
+    fuzz.run(host, [&] { run(c, inputs, isa, found, host); });
     expect_defined(c, inputs, found, c.describe("add_layer_norm_quantize", isa));
   }
 }

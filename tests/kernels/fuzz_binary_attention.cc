@@ -75,11 +75,10 @@ void fuzz_binary_attention(Fuzz& fuzz) {
   const Array<uint8_t> expected(c.output_bytes());
   TestHost host;
   run(c, inputs, Isa::scalar, expected, host);
-  fuzz.prepare(host);
   for (Isa isa : fuzz.paths) {
     fuzz.announce(isa);
     const Array<uint8_t> found(c.output_bytes(), 1, fuzz.initial);
-    run(c, inputs, isa, found, host);
+    fuzz.run(host, [&] { run(c, inputs, isa, found, host); });
     expect_same(found, expected, c.describe(isa));
   }
 }

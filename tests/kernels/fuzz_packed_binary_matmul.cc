@@ -60,7 +60,6 @@ void vary(Random& random, const MatMulCase& c, const MatMulInputs& inputs) {
 void multiply(const Fuzz& fuzz, const MatMulCase& c, const MatMulInputs& inputs, Isa isa, bool ranges,
               const MatMulOutputs& out) {
   TestHost host;
-  fuzz.prepare(host);
   const MatMul product(c, inputs, isa, host);
   PackedBinaryMatMulArgs args = product.arguments();
   const Array<int32_t> begin(ranges ? c.members * c.n : 0);
@@ -69,7 +68,7 @@ void multiply(const Fuzz& fuzz, const MatMulCase& c, const MatMulInputs& inputs,
     args.zero_begin = begin.data();
     args.zero_length = length.data();
   }
-  product.run(args, out, host);
+  fuzz.run(host, [&] { product.run(args, out, host); });
 }
 
 }  // namespace

@@ -28,11 +28,10 @@ void fuzz_quantize(Fuzz& fuzz) {
   const Array<uint8_t> expected(bytes);
   TestHost host;
   run(c, inputs, Isa::scalar, expected, host);
-  fuzz.prepare(host);
   for (Isa isa : fuzz.paths) {
     fuzz.announce(isa);
     const Array<uint8_t> found(bytes, 1, fuzz.initial);
-    run(c, inputs, isa, found, host);
+    fuzz.run(host, [&] { run(c, inputs, isa, found, host); });
     expect_same(found, expected, c.describe("quantize", isa));
   }
 }
@@ -49,11 +48,10 @@ void fuzz_packed_binary_embedding(Fuzz& fuzz) {
   const Array<float> expected(size);
   TestHost host;
   run(c, inputs, Isa::scalar, expected, host);
-  fuzz.prepare(host);
   for (Isa isa : fuzz.paths) {
     fuzz.announce(isa);
     const Array<float> found(size, alignof(float), fuzz.initial);
-    run(c, inputs, isa, found, host);
+    fuzz.run(host, [&] { run(c, inputs, isa, found, host); });
     expect_same(found, expected, c.describe(isa));
   }
 }

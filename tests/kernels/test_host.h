@@ -17,12 +17,13 @@ namespace bebert {
 // Runs tasks from the last to the first, or on two threads; scratch memory is guarded.
 class TestHost {
  public:
-  bool out_of_memory = false, threads = false;
-  uint8_t initial = 0xa5;  // every byte of scratch memory
-  std::atomic<int> refused{0};
+  bool threads = false;
+  std::atomic<int64_t> left{INT64_MAX};  // allocations until memory runs out
+  uint8_t initial = 0xa5;                // every byte of scratch memory
 
   Host host() { return {this, parallel_for, allocate, release}; }
   bool all_released() const { return memory_.empty(); }
+  bool refused() const { return left < 0; }
 
  private:
   static void parallel_for(void* context, void (*task)(void*, size_t), size_t tasks, void* argument) {
@@ -40,10 +41,7 @@ class TestHost {
 
   static void* allocate(void* context, size_t bytes) {
     TestHost& self = *static_cast<TestHost*>(context);
-    if (self.out_of_memory) {
-      ++self.refused;
-      return nullptr;
-    }
+    if (--self.left < 0) return nullptr;
     auto memory = std::make_unique<Guarded>(bytes, kAlignment, self.initial);
     void* const data = memory->data();
     const std::lock_guard<std::mutex> lock(self.mutex_);
