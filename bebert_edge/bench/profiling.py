@@ -31,7 +31,7 @@ class OpTime:
     Attributes:
         op: Type of the nodes.
         nodes: How many there are.
-        microseconds: Median over runs of their sum.
+        microseconds: Sum of the medians of the nodes: a node that was interrupted in one run counts as in the others.
         share: Of the sum of all ops.
     """
 
@@ -79,21 +79,16 @@ def op_times(events: Iterable[Mapping[str, Any]], skip: int) -> tuple[OpTime, ..
     """Adds up the events of a profile by op.
 
     Args:
-        events: Content of the profiler's file. An event `model_run` ends each run.
+        events: Content of the profiler's file, which has one event for each node and run.
         skip: Leave out so many runs from the first on.
     """
-    by_run: list[Counter[str]] = []
-    nodes: dict[str, set[str]] = defaultdict(set)
-    current: Counter[str] = Counter()
-    for event in sorted(events, key=lambda event: event["ts"] + event.get("dur", 0)):
-        if event["name"] == "model_run":
-            by_run.append(current)
-            current = Counter()
-        elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            op = event["args"]["op_name"]
-            current[op] += event["dur"]
-            nodes[op].add(event["name"])
-    medians = {op: statistics.median(run[op] for run in by_run[skip:]) for op in nodes}
-    total = sum(medians.values()) or 1
-    times = [OpTime(op, len(nodes[op]), float(median), median / total) for op, median in medians.items()]
-    return tuple(sorted(times, key=lambda time: -time.microseconds))
+    durations: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            durations[event["args"]["op_name"], event["name"]].append(event["dur"])
+    nodes = Counter(op for op, _ in durations)
+    microseconds: Counter[str] = Counter()
+    for (op, _), times in durations.items():
+        microseconds[op] += statistics.median(times[skip:])  # type: ignore[assignment]
+    total = sum(microseconds.values()) or 1
+    return tuple(OpTime(op, nodes[op], float(time), time / total) for op, time in microseconds.most_common())
