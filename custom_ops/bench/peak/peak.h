@@ -8,7 +8,7 @@
 namespace bebert {
 
 // Each runs `rounds` rounds and returns the number of products done: of one-bit codes, and of codes of up to four bits.
-#define PEAK(isa)                           \
+#define PEAK(isa)                          \
   int64_t peak_bits_##isa(int64_t rounds); \
   int64_t peak_tables_##isa(int64_t rounds);
 #include "peaks.inc"
