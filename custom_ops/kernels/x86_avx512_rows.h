@@ -21,18 +21,15 @@ inline __m512i level_bytes(const CodeRange& range, const __m512 (&z)[4]) {
   return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(first, second));
 }
 
-// kRows rows of codes of one quantizer, which share the loads of its parameters. load(channel, lanes, y) gives the
-// values of sixteen channels of all rows.
+// kRows rows of codes of one quantizer, `row_bytes` apart, which share the loads of its parameters. load(channel,
+// lanes, y) gives the values of sixteen channels of all rows. Codes of width 1 are written up to a multiple of 64
+// channels.
 template <int kRows, class Load>
 class RowQuantizer {
  public:
-  RowQuantizer(const Quantizer& quantizer, const CodeRange& range, int64_t channels, uint8_t* codes, const Load& load)
-      : quantizer_(quantizer),
-        range_(range),
-        channels_(channels),
-        row_bytes_(code_row_bytes(quantizer.code, channels)),
-        codes_(codes),
-        load_(load) {}
+  RowQuantizer(const Quantizer& quantizer, const CodeRange& range, int64_t channels, uint8_t* codes, int64_t row_bytes,
+               const Load& load)
+      : quantizer_(quantizer), range_(range), channels_(channels), row_bytes_(row_bytes), codes_(codes), load_(load) {}
 
   void run() const {
     if (quantizer_.code.width == 1) {
@@ -92,8 +89,8 @@ class RowQuantizer {
 
 template <int kRows, class Load>
 inline void quantize_rows(const Quantizer& quantizer, const CodeRange& range, int64_t channels, uint8_t* codes,
-                          const Load& load) {
-  RowQuantizer<kRows, Load>(quantizer, range, channels, codes, load).run();
+                          int64_t row_bytes, const Load& load) {
+  RowQuantizer<kRows, Load>(quantizer, range, channels, codes, row_bytes, load).run();
 }
 
 }  // namespace

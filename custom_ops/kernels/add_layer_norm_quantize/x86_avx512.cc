@@ -66,19 +66,21 @@ void normalize(const AddLayerNormQuantizeRows& rows, const CodeRange& range, int
     mean[r] = _mm512_set1_ps(statistics[r].mean);
     rstd[r] = _mm512_set1_ps(statistics[r].rstd);
   }
-  uint8_t* codes = rows.codes + token * code_row_bytes(rows.quantizer.code, channels);
-  quantize_rows<kRows>(rows.quantizer, range, channels, codes, [&](int64_t c, __mmask16 lanes, __m512(&v)[kRows]) {
-    __m512 gamma = _mm512_maskz_loadu_ps(lanes, rows.gamma + c), beta = _mm512_maskz_loadu_ps(lanes, rows.beta + c);
-    BEBERT_KEEP(gamma);
-    BEBERT_KEEP(beta);
-    BEBERT_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      float* row = y + r * channels + c;
-      const __m512 centred = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, row), mean[r]);
-      v[r] = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(centred, rstd[r]), gamma), beta);
-      store_floats(row, lanes, v[r]);
-    }
-  });
+  const int64_t row_bytes = code_row_bytes(rows.quantizer.code, channels);
+  uint8_t* codes = rows.codes + token * row_bytes;
+  quantize_rows<kRows>(
+      rows.quantizer, range, channels, codes, row_bytes, [&](int64_t c, __mmask16 lanes, __m512(&v)[kRows]) {
+        __m512 gamma = _mm512_maskz_loadu_ps(lanes, rows.gamma + c), beta = _mm512_maskz_loadu_ps(lanes, rows.beta + c);
+        BEBERT_KEEP(gamma);
+        BEBERT_KEEP(beta);
+        BEBERT_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          float* row = y + r * channels + c;
+          const __m512 centred = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, row), mean[r]);
+          v[r] = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(centred, rstd[r]), gamma), beta);
+          store_floats(row, lanes, v[r]);
+        }
+      });
 }
 
 }  // namespace

@@ -92,9 +92,9 @@ class Head {
     const int64_t stride = sizes_.padded_channels;
     if (bit_scores_) return store_byte_planes(head_.key, sizes_.head_size, b_.keys);
     for (int64_t j = 0; j < round_up(sizes_.keys, 32); j += 16) {
-      unpack(rows_from(head_.key, j), input, signed_bytes(input), sizes_.head_size, stride, 16, b_.rows);
-      transpose_keys(b_.rows, stride, b_.keys + j * stride);
-      sum_columns(b_.keys + j * stride, stride, 64, input.low, b_.key_term + j);
+      uint8_t* keys = b_.keys + j * stride;
+      transpose_keys(signed_rows(head_.key, input, j, sizes_.head_size, stride, b_.rows), stride, keys);
+      sum_columns(keys, stride, 64, input.low, b_.key_term + j);
     }
     // Keys after the last are not the largest.
     for (int64_t j = sizes_.keys; j < round_up(sizes_.keys, 32); ++j) b_.key_term[j] = INT32_MIN / 2;
@@ -107,9 +107,9 @@ class Head {
       return store_bit_planes(head_.value, sizes_.head_size, stride, reinterpret_cast<uint32_t*>(b_.values));
     }
     const int64_t length = round_up(sizes_.keys, 4);
-    for (int64_t j = 0; j < length; j += 4) {
-      unpack(rows_from(head_.value, j), config.input, signed_bytes(config.input), sizes_.head_size, stride, 4, b_.rows);
-      transpose_values(b_.rows, stride, b_.values + j * stride);
+    for (int64_t j = 0; j < length; j += 16) {
+      transpose_values(signed_rows(head_.value, config.input, j, sizes_.head_size, stride, b_.rows), stride,
+                       b_.values + j * stride);
     }
     for (int64_t d = 0; d < stride; d += 16) {
       sum_columns(b_.values + d * 4, length, stride * 4, config.probability.low, b_.value_term + d);
@@ -282,12 +282,36 @@ class Head {
       product.run([contexts, channels](int row, int64_t block, __m512i context) {
         _mm512_store_si512(contexts + row * channels + 16 * block, context);
       });
-      for (int64_t d = 0; d < sizes_.head_size; d += 16) {
-        const OutputChannels output(head_, range_, d);
-        for (int64_t t = 0; t < smaller(kRows, count); ++t) {
-          const __m512i context = _mm512_load_si512(contexts + t * channels + d);
-          output.store(query + t, _mm512_add_epi32(context, _mm512_set1_epi32(constants[t])));
+      for (int64_t t = 0; t < kRows && offset != 0; ++t) {
+        const __m512i constant = _mm512_set1_epi32(constants[t]);
+        for (int64_t d = 0; d < channels; d += 16) {
+          int32_t* context = contexts + t * channels + d;
+          _mm512_store_si512(context, _mm512_add_epi32(_mm512_load_si512(context), constant));
         }
+      }
+      store_contexts(query, smaller(kRows, count));
+    }
+  }
+
+  void store_contexts(int64_t query, int64_t count) const {
+    const int64_t channels = sizes_.padded_channels;
+    const int32_t* contexts = b_.contexts;
+    if (head_.config.output.width == 8 && sizes_.head_size % 64 == 0) {
+      const __m512 scale = _mm512_set1_ps(head_.context_scale);
+      uint8_t* codes = head_.codes + query * head_.codes_row_bytes + head_.codes_channel;
+      for (int64_t t = 0; t < count; ++t) {
+        quantize_rows<1>(head_.quantizer, range_, sizes_.head_size, codes + t * head_.codes_row_bytes, 0,
+                         [=](int64_t d, __mmask16, __m512(&y)[1]) {
+                           const __m512i context = _mm512_load_si512(contexts + t * channels + d);
+                           y[0] = _mm512_mul_ps(_mm512_cvtepi32_ps(context), scale);
+                         });
+      }
+      return;
+    }
+    for (int64_t d = 0; d < sizes_.head_size; d += 16) {
+      const OutputChannels output(head_, range_, d);
+      for (int64_t t = 0; t < count; ++t) {
+        output.store(query + t, _mm512_load_si512(contexts + t * channels + d));
       }
     }
   }

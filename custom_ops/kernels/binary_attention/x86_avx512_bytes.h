@@ -18,18 +18,38 @@ inline int32_t load_int32(const uint8_t* bytes) {
   return value;
 }
 
-inline __m512i load_lanes(const uint8_t* bytes, int64_t stride) {
-  const auto lane = [=](int i) { return _mm_load_si128(reinterpret_cast<const __m128i*>(bytes + i * stride)); };
-  __m512i lanes = _mm512_inserti32x4(_mm512_castsi128_si512(lane(0)), lane(1), 1);
-  lanes = _mm512_inserti32x4(lanes, lane(2), 2);
-  return _mm512_inserti32x4(lanes, lane(3), 3);
+// Rows of signed bytes, read from codes where these are whole rows of bytes, otherwise from a copy.
+struct ByteRows {
+  const uint8_t* rows;
+  int64_t stride;
+  __m512i add;
+};
+
+// Sixteen rows from `first` on; `copy` is where they go if need be, [16, stride] and kUnpackExcess.
+inline ByteRows signed_rows(const HeadCodes& codes, CodeType code, int64_t first, int64_t head_size, int64_t stride,
+                            uint8_t* copy) {
+  const ByteMap map = signed_bytes(code);
+  const uint8_t* rows = codes.rows + first * codes.row_bytes;
+  if (code.width == 8 && head_size == stride && first + 16 <= codes.count) {
+    return {rows + codes.channel, codes.row_bytes, _mm512_set1_epi8(static_cast<char>(map.add))};
+  }
+  unpack({rows, codes.row_bytes, codes.count - first, codes.channel}, code, map, head_size, stride, 16, copy);
+  return {copy, stride, _mm512_setzero_si512()};
 }
 
-// rows [16, stride] to [stride / 4, 16 keys, 4 channels]; stride is a multiple of 16.
-inline void transpose_keys(const uint8_t* rows, int64_t stride, uint8_t* out) {
-  for (int64_t d = 0; d < stride; d += 16, out += 256) {
+// Sixteen rows to [channels / 4, 16 keys, 4 channels]; channels is a multiple of 16.
+inline void transpose_keys(const ByteRows& from, int64_t channels, uint8_t* out) {
+  for (int64_t d = 0; d < channels; d += 16, out += 256) {
     __m512i row[4];  // lane i of row[r]: row 4 i + r
-    for (int r = 0; r < 4; ++r) row[r] = load_lanes(rows + r * stride + d, 4 * stride);
+    BEBERT_UNROLL
+    for (int r = 0; r < 4; ++r) {
+      const auto lane = [&from, d, r](int i) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from.rows + (4 * i + r) * from.stride + d));
+      };
+      __m512i lanes = _mm512_inserti32x4(_mm512_castsi128_si512(lane(0)), lane(1), 1);
+      lanes = _mm512_inserti32x4(lanes, lane(2), 2);
+      row[r] = _mm512_add_epi8(_mm512_inserti32x4(lanes, lane(3), 3), from.add);
+    }
     const __m512i low01 = _mm512_unpacklo_epi32(row[0], row[1]), high01 = _mm512_unpackhi_epi32(row[0], row[1]);
     const __m512i low23 = _mm512_unpacklo_epi32(row[2], row[3]), high23 = _mm512_unpackhi_epi32(row[2], row[3]);
     _mm512_store_si512(out, _mm512_unpacklo_epi64(low01, low23));
@@ -39,19 +59,23 @@ inline void transpose_keys(const uint8_t* rows, int64_t stride, uint8_t* out) {
   }
 }
 
-// rows [4, stride] to [stride, 4 keys]; stride is a multiple of 32.
-inline void transpose_values(const uint8_t* rows, int64_t stride, uint8_t* out) {
+// Sixteen rows to [4, channels, 4 keys]; channels is a multiple of 32.
+inline void transpose_values(const ByteRows& from, int64_t channels, uint8_t* out) {
   // Byte 4 d + r: byte d of row r. Rows 0 and 1 are the halves of the first table, 2 and 3 of the second.
   const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i first =
       _mm512_add_epi32(_mm512_mullo_epi32(lane, _mm512_set1_epi32(0x01010101)), _mm512_set1_epi32(0x60402000));
   const __m512i second = _mm512_add_epi8(first, _mm512_set1_epi8(16));
-  for (int64_t d = 0; d < stride; d += 32, out += 128) {
-    const auto half = [=](int r) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(rows + r * stride + d)); };
-    const __m512i low = _mm512_inserti64x4(_mm512_castsi256_si512(half(0)), half(1), 1);
-    const __m512i high = _mm512_inserti64x4(_mm512_castsi256_si512(half(2)), half(3), 1);
-    _mm512_store_si512(out, _mm512_permutex2var_epi8(low, first, high));
-    _mm512_store_si512(out + 64, _mm512_permutex2var_epi8(low, second, high));
+  for (int64_t i = 0; i < 16; i += 4) {
+    for (int64_t d = 0; d < channels; d += 32, out += 128) {
+      const auto half = [&from, i, d](int r) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from.rows + (i + r) * from.stride + d));
+      };
+      const __m512i low = _mm512_inserti64x4(_mm512_castsi256_si512(half(0)), half(1), 1);
+      const __m512i high = _mm512_inserti64x4(_mm512_castsi256_si512(half(2)), half(3), 1);
+      _mm512_store_si512(out, _mm512_add_epi8(_mm512_permutex2var_epi8(low, first, high), from.add));
+      _mm512_store_si512(out + 64, _mm512_add_epi8(_mm512_permutex2var_epi8(low, second, high), from.add));
+    }
   }
 }
 
@@ -114,7 +138,7 @@ struct ByteProduct {
 // out[c] = factor * (sum of the signed bytes of column c), for the columns of multiply_bytes.
 inline void sum_columns(const uint8_t* columns, int64_t length, int64_t column_stride, int32_t factor, int32_t* out) {
   __m512i sum = _mm512_setzero_si512();
-  for (int64_t i = 0; i < length; i += 4, columns += column_stride) {
+  for (int64_t i = 0; i < length && factor != 0; i += 4, columns += column_stride) {
     sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), _mm512_load_si512(columns));
   }
   _mm512_store_si512(out, _mm512_mullo_epi32(sum, _mm512_set1_epi32(factor)));

@@ -3,7 +3,7 @@
 #ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX512_CODES_H_
 #define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX512_CODES_H_
 
-#include "../x86_avx512_arithmetic.h"
+#include "../x86_avx512_rows.h"
 #include "binary_attention.h"
 
 namespace bebert {
@@ -59,22 +59,25 @@ inline void unpack(const HeadCodes& codes, CodeType code, ByteMap map, int64_t h
   const __m512i add = _mm512_set1_epi8(static_cast<char>(map.add));
   const __m512i zero = _mm512_set1_epi8(static_cast<char>(map.zero));
   const __m512i one = _mm512_set1_epi8(static_cast<char>(map.one));
-  for (int64_t i = 0; i < rows; ++i, out += stride) {
-    const uint8_t* row = codes.rows + i * codes.row_bytes;
-    for (int64_t d = 0; d < stride; d += 64) {
-      const int64_t count = i < codes.count ? smaller(64, head_size - d) : 0;
-      __m512i bytes = _mm512_setzero_si512();
-      if (count > 0) {
-        const __mmask64 lanes = first_bytes(count);
-        if (code.width == 8) {
-          bytes = _mm512_maskz_add_epi8(lanes, _mm512_maskz_loadu_epi8(lanes, row + codes.channel + d), add);
-        } else {
-          const uint64_t bits = load_bits(row, codes.channel + d, count);
-          bytes = _mm512_maskz_mov_epi8(lanes, _mm512_mask_mov_epi8(zero, bits, one));
-        }
-      }
-      _mm512_storeu_si512(out + d, bytes);
+  const int64_t count = codes.count > 0 ? smaller(rows, codes.count) : 0;
+  for (int64_t d = (stride - 1) / 64 * 64; d >= 0; d -= 64) {  // so that the excess is overwritten
+    const int64_t channels = head_size - d;
+    const __mmask64 lanes = first_bytes(channels);
+    const auto each = [=](int64_t begin, int64_t end, auto bytes) {
+      for (int64_t i = begin; i < end; ++i)
+        _mm512_storeu_si512(out + i * stride + d, bytes(codes.rows + i * codes.row_bytes));
+    };
+    if (code.width == 8) {
+      each(0, count, [=](const uint8_t* row) {
+        return _mm512_maskz_add_epi8(lanes, _mm512_maskz_loadu_epi8(lanes, row + codes.channel + d), add);
+      });
+    } else {
+      each(0, count, [=](const uint8_t* row) {
+        const uint64_t bits = load_bits(row, codes.channel + d, smaller(64, channels));
+        return _mm512_maskz_mov_epi8(lanes, _mm512_mask_mov_epi8(zero, bits, one));
+      });
     }
+    each(count, rows, [](const uint8_t*) { return _mm512_setzero_si512(); });
   }
 }
 

@@ -8,10 +8,9 @@ namespace {
 
 template <int kRows>
 void quantize_tokens(const QuantizeRows& rows, const CodeRange& range, int64_t token) {
-  const float* x = rows.x + token * rows.channels;
-  const int64_t channels = rows.channels;
-  quantize_rows<kRows>(rows.quantizer, range, channels,
-                       rows.codes + token * code_row_bytes(rows.quantizer.code, channels),
+  const int64_t channels = rows.channels, row_bytes = code_row_bytes(rows.quantizer.code, channels);
+  const float* x = rows.x + token * channels;
+  quantize_rows<kRows>(rows.quantizer, range, channels, rows.codes + token * row_bytes, row_bytes,
                        [x, channels](int64_t c, __mmask16 lanes, __m512(&y)[kRows]) {
                          for (int r = 0; r < kRows; ++r) y[r] = _mm512_maskz_loadu_ps(lanes, x + r * channels + c);
                        });
