@@ -67,7 +67,9 @@ def profile(contender: Contender, threads: int, feed: Feed, runs: int = RUNS) ->
         session = start_session(contender, options)
         inputs = {i.name: feed[i.name] for i in session.get_inputs()}
         plain = contender.open(threads)(feed)
-        plain_turns, profiled_turns = time_in_turn([plain, lambda: session.run(None, inputs)], runs, math.inf)
+        plain_turns, profiled_turns = time_in_turn(
+            [plain, lambda: session.run(None, inputs)], runs, math.inf, warm_seconds=0
+        )
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ops = op_times(events, skip=1)  # the first is the warm-up
     products = sum(op.share for op in ops if op.op in PRODUCTS)

@@ -25,11 +25,11 @@ class Result:
         model: Name of the ensemble or of the baseline.
         baseline: Name of the baseline, None for an ensemble.
         variant: How it was run, where there are several ways.
-        time: The clock that counts, second run of each turn.
+        time: The clock that counts, last run of each turn.
         cold: The clock that counts, first run of each turn, after other contenders used the caches.
-        cpu: CPU time of the process, all threads added, second run of each turn.
-        wall: Wall-clock time, second run of each turn.
-        ratios: For an ensemble, by baseline: how many times as long that one took, in second runs.
+        cpu: CPU time of the process, all threads added, last run of each turn.
+        wall: Wall-clock time, last run of each turn.
+        ratios: For an ensemble, by baseline: how many times as long that one took, in last runs.
     """
 
     model: str

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from bebert_edge.bench.contender import Run
 
 MIN_ROUNDS = 10
+WARM_SECONDS = 0.03
+"""Models of 20 MB needed some six runs, 15 ms, until their weights were back in a shared L3 cache."""
 Progress = Callable[[int, int], None]
 
 
@@ -31,11 +33,11 @@ class Times:
 
 @dataclass(frozen=True)
 class Turns:
-    """One contender's turns: in each of them it runs twice.
+    """One contender's turns, of which the first and the last run are timed.
 
     Attributes:
         cold: The first runs, for which the other contenders left little in the caches, as other programs do.
-        warm: The second runs, as in a program that runs this model only.
+        warm: The last runs, as in a program that runs this model only.
     """
 
     cold: Times = field(default_factory=Times)
@@ -48,15 +50,20 @@ def clock_name(threads: int) -> str:
 
 
 def time_in_turn(
-    runs: Sequence[Run], rounds: int, seconds: float, progress: Progress = lambda done, rounds: None
+    runs: Sequence[Run],
+    rounds: int,
+    seconds: float,
+    progress: Progress = lambda done, rounds: None,
+    warm_seconds: float = WARM_SECONDS,
 ) -> list[Turns]:
     """Times contenders in rounds, of which each begins with another contender.
 
     Args:
-        runs: What each contender does in a turn.
+        runs: What each contender runs.
         rounds: Rounds to take.
         seconds: Take no more rounds after this time, once there are `MIN_ROUNDS`.
         progress: Called after each round.
+        warm_seconds: How long a contender runs before the run that is timed as warm; one run at least.
     """
     turns = [Turns() for _ in runs]
     for run in runs:
@@ -67,10 +74,17 @@ def time_in_turn(
             break
         for i in range(len(runs)):
             turn = (i + done) % len(runs)
-            _take(runs[turn], turns[turn].cold)
-            _take(runs[turn], turns[turn].warm)
+            _take_turn(runs[turn], turns[turn], warm_seconds)
         progress(done + 1, rounds)
     return turns
+
+
+def _take_turn(run: Run, turns: Turns, warm_seconds: float) -> None:
+    warm = time.perf_counter() + warm_seconds
+    _take(run, turns.cold)
+    while time.perf_counter() < warm:
+        run()
+    _take(run, turns.warm)
 
 
 def best_of(run: Run, threads: int, *, runs: int, seconds: float) -> float:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from bebert_edge.bench import timing
 from bebert_edge.bench.profiling import op_times
 from bebert_edge.bench.shape import Shape
 from bebert_edge.bench.summary import Ratio, Summary
@@ -61,28 +62,31 @@ def test_a_feed_is_padded_on_the_right_and_its_rows_are_not() -> None:
 def test_every_round_runs_every_contender_twice_and_begins_with_another() -> None:
     calls: list[str] = []
     runs = [lambda name=name: calls.append(name) for name in "abc"]
-    turns = time_in_turn(runs, rounds=4, seconds=60)
+    turns = time_in_turn(runs, rounds=4, seconds=60, warm_seconds=0)
     assert calls == [*"abc", *"aabbcc", *"bbccaa", *"ccaabb", *"aabbcc"]
     assert {len(seconds) for t in turns for times in (t.cold, t.warm) for seconds in (times.cpu, times.wall)} == {4}
 
 
 def test_rounds_end_when_the_time_is_over_but_there_are_some() -> None:
     seen: list[tuple[int, int]] = []
-    (turns,) = time_in_turn([lambda: None], 10_000, 0, lambda done, rounds: seen.append((done, rounds)))
+    (turns,) = time_in_turn([lambda: None], 10_000, 0, lambda done, rounds: seen.append((done, rounds)), 0)
     assert len(turns.warm.wall) == MIN_ROUNDS
     assert seen[-1] == (MIN_ROUNDS, 10_000)
 
 
-def test_the_second_run_of_a_turn_is_the_warm_one() -> None:
-    calls: list[int] = []
+def test_a_contender_runs_until_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
+    monkeypatch.setattr(timing, "time", clock)
+    lengths = iter([9, 4, 3, 2, 1])  # before all rounds, then a turn: cold, one more until 6 seconds are over, warm
 
-    def slow_at_first() -> None:
-        calls.append(0)
-        time.sleep(0.02 * (len(calls) % 2 == 0))  # the warm-up is run 1, the first run of every turn an even one
+    def run() -> None:
+        now[0] += next(lengths)
 
-    (turns,) = time_in_turn([slow_at_first], rounds=10, seconds=60)
-    assert min(turns.cold.wall) >= 0.02
-    assert min(turns.warm.wall) < 0.02
+    (turns,) = time_in_turn([run], rounds=1, seconds=60, warm_seconds=6)
+    assert (turns.cold.wall, turns.warm.wall) == ([4], [2])
+    assert (turns.cold.cpu, turns.warm.cpu) == ([4], [2])
+    assert next(lengths) == 1
 
 
 def test_one_thread_is_measured_by_cpu_time() -> None:

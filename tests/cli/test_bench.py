@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bebert_edge.bench import baselines
+from bebert_edge.bench import baselines, compare
 from bebert_edge.bench.recipes import SCRIPT_EAGER, Exported, Quantized
 from bebert_edge.runtime.onnx_bytes import one_node_model
 from model_files import write_model
@@ -39,6 +39,11 @@ ONE_NODE = one_node_model(
 needs_torch = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("torch", "transformers"))), reason="baselines are made by transformers"
 )
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "WARM_SECONDS", 0)
 
 
 @pytest.fixture
@@ -233,7 +238,7 @@ def test_a_baseline_that_does_not_run_is_left_out(
     good.write_bytes(ONE_NODE)
     bad.write_bytes(b"nonsense")
     made = {"good recipe": good, "bad recipe": bad}
-    monkeypatch.setattr("bebert_edge.bench.compare.make_baseline", lambda *arguments: (made, {}))
+    monkeypatch.setattr(compare, "make_baseline", lambda *arguments: (made, {}))
     arguments = ("bench", model_path, "--against", "fp32", "--sequence-length", 4, "--format", "json", *FAST)
     (comparison,) = json.loads(command(*arguments).out)["comparisons"]
     assert [*comparison["timings"][0]["tried"]["fp32"]] == ["good recipe"]
