@@ -112,6 +112,13 @@ inline __m256i narrow_to_bytes(__m256i a, __m256i b, __m256i c, __m256i d) {
   return _mm256_permutevar8x32_epi32(bytes, order);
 }
 
+// The sign bits of four vectors of eight int32.
+inline uint32_t sign_bits(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+  return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_permutevar8x32_epi32(bytes, order)));
+}
+
 // Quantizes a row: value(c, lanes) is the vector of the channels from c on, called once for each, in order. Every byte
 // of `codes` is written; bits of the padding are zero.
 template <class Value>

@@ -106,19 +106,19 @@ template <int kVectors>
 inline void count_pairs(const uint8_t* tables, const uint8_t* indices, int64_t steps, __m256i (&first)[kVectors],
                         __m256i (&second)[kVectors]) {
   const __m256i nibble = _mm256_set1_epi8(15);
+  __m256i low[kVectors], high[kVectors];  // not the arguments: GCC keeps those in memory
   BEBERT_UNROLL
-  for (int v = 0; v < kVectors; ++v) first[v] = second[v] = _mm256_setzero_si256();
+  for (int v = 0; v < kVectors; ++v) low[v] = high[v] = _mm256_setzero_si256();
   for (int64_t s = 0; s < steps; ++s, tables += kStepTableBytes, indices += kVectors * 96) {
     const __m256i table[3] = {load_table(tables), load_table(tables + 16), load_table(tables + 32)};
     BEBERT_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      count_step(table, indices + v * 96, nibble, first[v], second[v]);
-    }
+    for (int v = 0; v < kVectors; ++v) count_step(table, indices + v * 96, nibble, low[v], high[v]);
   }
   BEBERT_UNROLL
   for (int v = 0; v < kVectors; ++v) {
-    const __m256i odd = _mm256_srli_epi16(first[v], 8);
-    second[v] = _mm256_sub_epi16(second[v], _mm256_slli_epi16(odd, 4));
+    const __m256i odd = _mm256_srli_epi16(low[v], 8);
+    first[v] = low[v];
+    second[v] = _mm256_sub_epi16(high[v], _mm256_slli_epi16(odd, 4));
   }
 }
 

@@ -36,25 +36,22 @@ void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType inpu
   }
 }
 
-// The sums and then the outputs of 32 * kVectors channels.
-template <int kVectors>
+// kBlocks blocks of channels.
+template <int kBlocks>
 void multiply_blocks(const PackedBinaryMatMulTask& task, int64_t channel) {
-  alignas(64) int32_t sums[kVectors / 2][kTokenBlock][kChannelBlock];
-  Sums blocks[kVectors / 2];
-  for (int i = 0; i < kVectors / 2; ++i) blocks[i] = sums[i];
+  alignas(64) int32_t sums[kBlocks][kTokenBlock][kChannelBlock];
   if (task.input.width == 1) {
-    multiply_bits<kVectors>(task, channel, blocks);
+    for (int i = 0; i < kBlocks; ++i) multiply_bits(task, channel + i * kChannelBlock, sums[i]);
   } else {
-    multiply_values<kVectors>(task, channel, blocks);
+    multiply_values<kBlocks>(task, channel, sums);
   }
-  for (int i = 0; i < kVectors / 2; ++i) store(task, channel + i * kChannelBlock, sums[i][0]);
+  for (int i = 0; i < kBlocks; ++i) store(task, channel + i * kChannelBlock, sums[i][0]);
 }
 
 void multiply(const PackedBinaryMatMulTask& task) {
   int64_t channel = task.channel_begin;
-  if (task.input.width != 1)
-    for (; channel + kChannelBlock < task.channel_end; channel += 2 * kChannelBlock) multiply_blocks<4>(task, channel);
-  for (; channel < task.channel_end; channel += 64) multiply_blocks<2>(task, channel);
+  for (; channel + kChannelBlock < task.channel_end; channel += 2 * kChannelBlock) multiply_blocks<2>(task, channel);
+  if (channel < task.channel_end) multiply_blocks<1>(task, channel);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Codes of width 1: counts of two tokens at a time (x86_avx2_counts.h) for 64 or 128 output channels.
+// Codes of width 1: counts of two tokens at a time (x86_avx2_counts.h), 64 output channels.
 #ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX2_BITS_H_
 #define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX2_BITS_H_
 
@@ -11,7 +11,7 @@ namespace {
 
 using BitUnits = Units<2 * kStepGroups>;
 
-// Steps whose indices are expanded together: 24 KB for 128 channels.
+// Steps whose indices are expanded together: 12 KB.
 constexpr int64_t kChunkSteps = 64;
 
 void interleave_bits(const uint8_t* rows, int64_t n, int64_t k, uint8_t* out) {
@@ -22,6 +22,7 @@ void interleave_bits(const uint8_t* rows, int64_t n, int64_t k, uint8_t* out) {
 void build_bit_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* out) {
   const int64_t row_bytes = packed_row_bytes(k);
   int32_t* terms = token_terms(out);
+  terms[tokens] = 0;
   for (int64_t t = 0; t < tokens; ++t) {
     if (input.low < 0) {
       terms[t] = static_cast<int32_t>(k - 2 * steps_of_row(k) * kStepChannels);
@@ -40,63 +41,59 @@ void build_bit_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType 
   }
 }
 
-// Adds a chunk of K to the sums of all tokens and 32 * kVectors channels, or starts them. Counts of a chunk fit in
-// words.
-template <int kVectors, bool kStart>
+// Adds a chunk of K to the sums of all tokens and 64 channels, or starts them. Counts of a chunk fit in words.
+template <bool kStart>
 void multiply_chunk(const PackedBinaryMatMulTask& task, int64_t first_step, int64_t steps, const uint8_t* indices,
-                    Sums (&sums)[kVectors / 2]) {
+                    Sums sums) {
   const int32_t* terms = token_terms(task.tables);
-  const int64_t pair_bytes = pair_table_bytes(task.k);
   const uint8_t* tables =
       static_cast<const uint8_t*>(task.tables) + task.tokens * kTermBytes + first_step * kStepTableBytes;
   const int64_t rounds = divide_up(steps, 2 * kMaximumSteps), round = divide_up(steps, 2 * rounds);
   const __m256i two = _mm256_set1_epi32(2);
-  for (int64_t t = 0; t < task.tokens; t += 2, tables += pair_bytes) {
-    __m256i all[2][kVectors], odd[2][kVectors];
+  for (int64_t t = 0; t < task.tokens; t += 2, tables += pair_table_bytes(task.k)) {
+    __m256i all[2][2], odd[2][2];
+    for (int i = 0; i < 2; ++i) {
+      for (int v = 0; v < 2; ++v) all[i][v] = odd[i][v] = _mm256_setzero_si256();
+    }
+    // Two rounds at a time, so that half of the sums are added in registers.
     for (int64_t s = 0; s < steps; s += 2 * round) {
-      __m256i a[2][kVectors], b[2][kVectors];
+      __m256i a[2][2], b[2][2];
       const int64_t first = smaller(round, steps - s), second = smaller(round, steps - s - first);
       const uint8_t* table = tables + s * kStepTableBytes;
-      const uint8_t* index = indices + s * kVectors * 96;
-      count_pairs<kVectors>(table, index, first, a[0], a[1]);
-      count_pairs<kVectors>(table + first * kStepTableBytes, index + first * kVectors * 96, second, b[0], b[1]);
+      const uint8_t* index = indices + s * 192;
+      count_pairs<2>(table, index, first, a[0], a[1]);
+      count_pairs<2>(table + first * kStepTableBytes, index + first * 192, second, b[0], b[1]);
       BEBERT_UNROLL
       for (int i = 0; i < 2; ++i) {
         BEBERT_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-          const __m256i both = _mm256_add_epi16(a[i][v], b[i][v]);
-          const __m256i both_odd = _mm256_add_epi16(_mm256_srli_epi16(a[i][v], 8), _mm256_srli_epi16(b[i][v], 8));
-          all[i][v] = s == 0 ? both : _mm256_add_epi16(all[i][v], both);
-          odd[i][v] = s == 0 ? both_odd : _mm256_add_epi16(odd[i][v], both_odd);
+        for (int v = 0; v < 2; ++v) {
+          all[i][v] = _mm256_add_epi16(all[i][v], _mm256_add_epi16(a[i][v], b[i][v]));
+          odd[i][v] = _mm256_add_epi16(odd[i][v],
+                                       _mm256_add_epi16(_mm256_srli_epi16(a[i][v], 8), _mm256_srli_epi16(b[i][v], 8)));
         }
       }
     }
-    for (int64_t i = 0; i < smaller(2, task.tokens - t); ++i) {
+    // An odd last token has a double, for which there is room.
+    BEBERT_UNROLL
+    for (int i = 0; i < 2; ++i) {
       const __m256i term = _mm256_set1_epi32(terms[t + i]);
       BEBERT_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        add_words<kStart>(all[i][v], odd[i][v], two, term, sums[v / 2][t + i] + v % 2 * 32);
-      }
+      for (int v = 0; v < 2; ++v) add_words<kStart>(all[i][v], odd[i][v], two, term, sums[t + i] + 32 * v);
     }
   }
 }
 
-// The sums of 32 * kVectors channels from `channel` on.
-template <int kVectors>
-void multiply_bits(const PackedBinaryMatMulTask& task, int64_t channel, Sums (&sums)[kVectors / 2]) {
+// The sums of 64 channels from `channel` on.
+void multiply_bits(const PackedBinaryMatMulTask& task, int64_t channel, Sums sums) {
   const int64_t steps = steps_of_row(task.k);
-  const int64_t block_bytes = BitUnits::count(task.k) * BitUnits::kBytes;
-  const uint8_t* weights = task.weights + channel / kChannelBlock * block_bytes;
-  alignas(64) uint8_t indices[kChunkSteps * kVectors * 96];
+  const uint8_t* weights = task.weights + channel / kChannelBlock * BitUnits::count(task.k) * BitUnits::kBytes;
+  alignas(64) uint8_t indices[kChunkSteps * 192];
   for (int64_t s = 0; s < steps; s += kChunkSteps) {
     const int64_t count = smaller(kChunkSteps, steps - s);
-    for (int64_t unit = 0; unit < count / 2; ++unit) {
-      for (int v = 0; v < kVectors; v += 2) {
-        const uint8_t* from = weights + v / 2 * block_bytes + (s / 2 + unit) * BitUnits::kBytes;
-        BitUnits::expand<kVectors>(from, v, indices + unit * kVectors * 192);
-      }
+    for (int64_t unit = 0; unit < count / 2; ++unit, weights += BitUnits::kBytes) {
+      BitUnits::expand<2>(weights, 0, indices + unit * 384);
     }
-    const auto multiply = s == 0 ? multiply_chunk<kVectors, true> : multiply_chunk<kVectors, false>;
+    const auto multiply = s == 0 ? multiply_chunk<true> : multiply_chunk<false>;
     multiply(task, s, count, indices, sums);
   }
 }

@@ -34,10 +34,14 @@ void store_floats(const PackedBinaryMatMulTask& task, int64_t channel, int64_t c
   const BlockOf<float> scale(task.scale + channel, count), bias(task.bias + channel, count);
   float* y = task.y + channel;
   for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, y += task.n) {
-    for (int64_t c = 0; c < count; c += 8) {
+    alignas(32) float block[kChannelBlock];
+    float* to = count == kChannelBlock ? y : block;
+    BEBERT_UNROLL
+    for (int c = 0; c < kChannelBlock; c += 8) {
       const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(sums + c)), _mm256_load_ps(scale.values + c));
-      store_floats(y + c, Lanes(count - c), _mm256_add_ps(product, _mm256_load_ps(bias.values + c)));
+      _mm256_storeu_ps(to + c, _mm256_add_ps(product, _mm256_load_ps(bias.values + c)));
     }
+    if (to == block) memcpy(y, block, static_cast<size_t>(count) * sizeof(float));
   }
 }
 
@@ -54,10 +58,13 @@ void store_bits(const PackedBinaryMatMulTask& task, int64_t channel, int64_t cou
   for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
     uint64_t bits = 0;
     BEBERT_UNROLL
-    for (int c = 0; c < kChannelBlock; c += 8) {
-      const __m256i beyond = _mm256_sub_epi32(load_vector(sums + c), load_vector(begin.values + c));
-      const __m256i one = _mm256_cmpgt_epi32(beyond, load_vector(length.values + c));
-      bits |= static_cast<uint64_t>(_mm256_movemask_ps(_mm256_castsi256_ps(one))) << c;
+    for (int c = 0; c < kChannelBlock; c += 32) {
+      __m256i one[4];
+      for (int i = 0; i < 4; ++i) {
+        const __m256i beyond = _mm256_sub_epi32(load_vector(sums + c + 8 * i), load_vector(begin.values + c + 8 * i));
+        one[i] = _mm256_cmpgt_epi32(beyond, load_vector(length.values + c + 8 * i));
+      }
+      bits |= uint64_t{sign_bits(one[0], one[1], one[2], one[3])} << c;
     }
     bits &= first_bits(count);
     memcpy(codes, &bits, sizeof(bits));

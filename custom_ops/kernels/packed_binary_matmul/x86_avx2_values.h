@@ -112,7 +112,7 @@ inline void look_up_step(const __m256i (&table)[4], const uint8_t* indices, __m2
 // Adds a chunk of K of one pass to the sums of a token and 32 * kVectors channels, or starts them.
 template <int kVectors, bool kStart>
 inline void add_look_ups(const uint8_t* tables, const uint8_t* indices, int64_t steps, __m256i factor, __m256i term,
-                         int64_t token, Sums (&sums)[kVectors / 2]) {
+                         int64_t token, int32_t (&sums)[kVectors / 2][kTokenBlock][kChannelBlock]) {
   __m256i all[kVectors], odd[kVectors];
   BEBERT_UNROLL
   for (int v = 0; v < kVectors; ++v) all[v] = odd[v] = _mm256_setzero_si256();
@@ -128,9 +128,11 @@ inline void add_look_ups(const uint8_t* tables, const uint8_t* indices, int64_t 
   }
 }
 
-// The sums of 32 * kVectors channels from `channel` on.
-template <int kVectors>
-void multiply_values(const PackedBinaryMatMulTask& task, int64_t channel, Sums (&sums)[kVectors / 2]) {
+// The sums of kBlocks blocks of channels from `channel` on.
+template <int kBlocks>
+void multiply_values(const PackedBinaryMatMulTask& task, int64_t channel,
+                     int32_t (&sums)[kBlocks][kTokenBlock][kChannelBlock]) {
+  constexpr int kVectors = 2 * kBlocks;
   const int64_t units = ValueUnits::count(task.k);
   const int64_t block_bytes = units * ValueUnits::kBytes;
   const int pass_count = passes(task.input);
