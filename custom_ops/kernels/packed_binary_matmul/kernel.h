@@ -12,7 +12,7 @@ namespace bebert {
 constexpr int64_t kChannelBlock = 64;
 
 // The most tokens of a task.
-constexpr int64_t kTokenBlock = 32;
+constexpr int64_t kTokenBlock = 64;
 
 // Some tokens and output channels of one member. Pointers are at the first token, and at channel 0 of the member.
 struct PackedBinaryMatMulTask {

@@ -11,8 +11,8 @@ namespace {
 
 using BitUnits = Units<2 * kStepGroups>;
 
-// Steps whose indices are expanded together: 12 KB.
-constexpr int64_t kChunkSteps = 64;
+// Steps whose indices are expanded together: 16 KB.
+constexpr int64_t kChunkSteps = 86;
 
 void interleave_bits(const uint8_t* rows, int64_t n, int64_t k, uint8_t* out) {
   BitUnits::interleave(rows, n, k, [](int64_t i) { return i; }, out);

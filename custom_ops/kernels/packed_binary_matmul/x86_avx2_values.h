@@ -21,8 +21,8 @@ using ValueUnits = Units<8>;
 
 constexpr int64_t kUnitTableBytes = 8 * 16;
 
-// Units whose indices are expanded together, 16 KB for 128 channels: sums of words are at most 60 * 8 * 16 = 7680.
-constexpr int64_t kChunkUnits = 16;
+// Units whose indices are expanded together, 24 KB for 128 channels: sums of words are at most 60 * 8 * 24 = 11520.
+constexpr int64_t kChunkUnits = 24;
 
 inline int passes(CodeType input) { return input.high - input.low > 15 ? 2 : 1; }
 
