@@ -36,7 +36,7 @@ struct PackedBinaryMatMulKernel {
   size_t (*interleaved_bytes)(int64_t n, int64_t k);
   void (*interleave)(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out);
   // Tables of partial sums, built once for a block of tokens and shared by all output channels. Bytes for each token, a
-  // multiple of 64; 0 if the path needs none for this code type.
+  // multiple of 64; 0 if the path needs none for this code type. There is memory for an even number of tokens.
   size_t (*table_bytes)(int64_t k, CodeType input);
   void (*build_tables)(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* tables);
   void (*multiply)(const PackedBinaryMatMulTask& task);

@@ -20,6 +20,7 @@ constexpr int64_t kProductsPerTask = 4 << 20;
 int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t even(int64_t a) { return a + a % 2; }
 
 struct Job {
   const PackedBinaryMatMulPlan& plan;
@@ -29,7 +30,7 @@ struct Job {
   int64_t table_bytes;     // of one token
   int64_t block, blocks;   // tokens of one block, blocks of one member
   int64_t slice, slices;   // output channels of one task, tasks of one block
-  uint8_t* shared_tables;  // [code_members, tokens, table_bytes], or null if each task builds its own
+  uint8_t* shared_tables;  // [code_members, even(tokens), table_bytes], or null if each task builds its own
   volatile bool out_of_memory;
 
   Job(const PackedBinaryMatMulPlan& plan_, const PackedBinaryMatMulArgs& args_, const Host& host_)
@@ -58,7 +59,7 @@ struct Job {
     return args.codes + (code_member * args.tokens + token) * code_row_bytes(plan.input, plan.k);
   }
   uint8_t* shared_tables_of(int64_t code_member, int64_t token) const {
-    return shared_tables + (code_member * args.tokens + token) * table_bytes;
+    return shared_tables + (code_member * even(args.tokens) + token) * table_bytes;
   }
 };
 
@@ -113,7 +114,7 @@ void multiply(void* argument, size_t index) {
     job.kernel.multiply(task);
     return;
   }
-  void* tables = job.host.allocate(job.host.context, static_cast<size_t>(task.tokens * job.table_bytes));
+  void* tables = job.host.allocate(job.host.context, static_cast<size_t>(even(task.tokens) * job.table_bytes));
   if (!tables) {
     job.out_of_memory = true;
     return;
@@ -152,7 +153,7 @@ bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBi
   if (args.tokens == 0 || plan.members == 0) return true;
   Job job(plan, args, host);
   if (job.table_bytes > 0 && job.slices > 1) {
-    const int64_t bytes = args.code_members * args.tokens * job.table_bytes;
+    const int64_t bytes = args.code_members * even(args.tokens) * job.table_bytes;
     job.shared_tables = static_cast<uint8_t*>(host.allocate(host.context, static_cast<size_t>(bytes)));
     if (!job.shared_tables) return false;
     host.parallel_for(host.context, build_shared_tables, static_cast<size_t>(args.code_members * job.blocks), &job);

@@ -22,9 +22,10 @@ void interleave(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8
   }
 }
 
-// A pair of tokens of one-bit codes shares its tables; the last token may have none to share with.
+// A pair of tokens of one-bit codes shares its tables.
 size_t table_bytes(int64_t k, CodeType input) {
-  const int64_t bytes = input.width == 1 ? pair_table_bytes(k) : passes(input) * ValueUnits::count(k) * kUnitTableBytes;
+  const int64_t bytes =
+      input.width == 1 ? pair_table_bytes(k) / 2 : passes(input) * ValueUnits::count(k) * kUnitTableBytes;
   return static_cast<size_t>(kTermBytes + divide_up(bytes, 64) * 64);
 }
 
