@@ -91,9 +91,9 @@ inline void count_planes(const uint8_t* bytes, int64_t stride, const uint8_t* pl
     for (int v = 0; v < kVectors; ++v) lanes[v] = vld1q_u8(plane + 16 * v);
     BEBERT_UNROLL
     for (int t = 0; t < kRows; ++t) {
-      const uint8x16_t byte = vld1q_dup_u8(bytes + t * stride + p);
+      uint8x16_t byte = vld1q_dup_u8(bytes + t * stride + p);
       if (kVectors == 4) {
-        add_counts<kXor>(byte, lanes, counts[t]);
+        add_counts<kXor, Next::nothing>(byte, lanes, counts[t], nullptr, 0, nullptr);
         continue;
       }
       BEBERT_UNROLL

@@ -32,7 +32,8 @@ void interleave_xnor(const uint8_t* rows, int64_t n, int64_t k, CodeType input, 
   interleave_bytes(rows, n, k, kXnorChannels, 4, store, out);
 }
 
-inline int64_t xnor_table_bytes(int64_t k) { return kTableHeader + (words_of_row(k) * 32 + 63) / 64 * 64; }
+// With room for one vector more.
+inline int64_t xnor_table_bytes(int64_t k) { return kTableHeader + words_of_row(k) / 2 * 64 + 64; }
 
 // dot = 2 * count + start. Sign: the padding is counted too, so that dot = 2 * (count - padding) - k. Bool: dot = 2 *
 // (ones that meet a +1) - ones.
@@ -71,23 +72,25 @@ void xnor_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* weight
     for (int v = 0; v < kXnorVectors; ++v) totals[t][v] = vreinterpretq_u32_u8(vld1q_u8(tables + t * token_bytes));
   }
   tables += kTableHeader;
+  // Loaded before they are needed, and so once after the last: see xnor_table_bytes; channel_starts follow the weights.
+  uint8x16_t codes = vld1q_u8(tables), rows[kXnorVectors];
+  BEBERT_UNROLL
+  for (int v = 0; v < kXnorVectors; ++v) rows[v] = vld1q_u8(weights + 16 * v);
   while (steps > 0) {
     const int64_t count = steps < kMostCounts ? steps : kMostCounts;
     steps -= count;
     uint8x16_t counts[kTokens][kXnorVectors];
-    const auto step = [&](auto count_bits) BEBERT_INLINE {
-      uint8x16_t rows[kXnorVectors];
-      BEBERT_UNROLL
-      for (int v = 0; v < kXnorVectors; ++v) rows[v] = vld1q_u8(weights + 16 * v);
-      BEBERT_UNROLL
-      for (int t = 0; t < kTokens; ++t) count_bits(vld1q_u8(tables + t * token_bytes), rows, counts[t]);
-      tables += 16;
+    const auto step = [&](auto count_bits, auto count_last_bits) BEBERT_INLINE {
       weights += kXnorStepBytes;
+      BEBERT_UNROLL
+      for (int t = 0; t + 1 < kTokens; ++t) {
+        count_bits(codes, rows, counts[t], tables, (t + 1) * token_bytes, weights);
+      }
+      tables += 16;
+      count_last_bits(codes, rows, counts[kTokens - 1], tables, int64_t{0}, weights);
     };
-    step([](auto codes, auto& rows, auto& sums_of_token) { start_counts<kSign>(codes, rows, sums_of_token); });
-    for (int64_t s = 1; s < count; ++s) {
-      step([](auto codes, auto& rows, auto& sums_of_token) { add_counts<kSign>(codes, rows, sums_of_token); });
-    }
+    step(start_counts<kSign, Next::codes>, start_counts<kSign, Next::codes_and_rows>);
+    for (int64_t s = 1; s < count; ++s) step(add_counts<kSign, Next::codes>, add_counts<kSign, Next::codes_and_rows>);
     BEBERT_UNROLL
     for (int t = 0; t < kTokens; ++t) {
       BEBERT_UNROLL
