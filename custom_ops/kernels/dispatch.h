@@ -14,18 +14,18 @@ namespace bebert {
 // has kernels of one architecture only. Of a list ordered best first, the first such kernel is the one.
 static inline bool may_run(Isa live, Isa isa) { return isa <= live; }
 
-// Tokens of one task, so that a task is worth handing to a thread: some 32,000 channels, several microseconds of work.
-static inline int64_t tokens_per_task(int64_t channels) {
-  constexpr int64_t kChannelsPerTask = 32768;
-  return channels >= kChannelsPerTask ? 1 : kChannelsPerTask / channels;
-}
-
-// Tasks over (member, block of tokens); a task's index is member * blocks + block.
+// Tasks over (member, block of tokens); a task's index is member * blocks + block. A task is worth handing to a thread:
+// some 16,000 channels, a few microseconds of work. Blocks are of even size, and a power of two in number, so that
+// threads get the same.
 struct TokenBlocks {
   int64_t tokens, block, blocks;
 
-  TokenBlocks(int64_t tokens_, int64_t channels)
-      : tokens(tokens_), block(tokens_per_task(channels)), blocks((tokens_ + block - 1) / block) {}
+  TokenBlocks(int64_t tokens_, int64_t channels) : tokens(tokens_), blocks(1) {
+    constexpr int64_t kChannelsPerTask = 16384;
+    while (blocks < tokens && tokens * channels > kChannelsPerTask * blocks) blocks *= 2;
+    block = (tokens + blocks - 1) / blocks;
+    blocks = block > 0 ? (tokens + block - 1) / block : 0;
+  }
 
   size_t tasks(int64_t members) const { return static_cast<size_t>(members * blocks); }
   int64_t member(size_t task) const { return static_cast<int64_t>(task) / blocks; }

@@ -22,13 +22,20 @@ Kernel choose(Isa live) {
   return {nullptr, nullptr};
 }
 
-// Heads of one task. Bit-packed heads whose size is not a multiple of eight share bytes of the output, and no two tasks
-// may write one byte.
-int64_t heads_per_task(const AttentionConfig& config) {
-  if (config.output.width != 1) return 1;
-  int64_t heads = 1;
-  while (heads * config.head_size % 8 != 0) heads *= 2;
-  return heads;
+// Heads of one task: few enough for several tasks, which is worth more than few allocations, and not so few that
+// handing a task to a thread costs more than the task.
+int64_t heads_per_task(const BinaryAttentionArguments& a) {
+  constexpr int64_t kProductsPerTask = 1 << 17, kTasks = 4;
+  // Bit-packed heads whose size is not a multiple of eight share bytes of the output, and no two tasks may write one.
+  int64_t unit = 1;
+  while (a.config.output.width == 1 && unit * a.config.head_size % 8 != 0) unit *= 2;
+  const int64_t sequences = a.sequences > 0 ? a.sequences : 1;
+  const int64_t head_products = a.query.tokens / sequences * (a.key.tokens / sequences) * a.config.head_size;
+  const int64_t wanted = kProductsPerTask / (head_products + 1),
+                most = a.members * a.sequences * a.config.heads / kTasks;
+  const int64_t heads = wanted < most ? wanted : most;
+  if (heads >= a.config.heads) return a.config.heads;
+  return heads > unit ? heads / unit * unit : unit;
 }
 
 struct Job {
@@ -100,7 +107,7 @@ bool binary_attention(Isa isa, const BinaryAttentionArguments& arguments, const 
   if (arguments.config.output.width == 1) {
     memset(arguments.codes, 0, static_cast<size_t>(arguments.members * arguments.query.tokens * row_bytes));
   }
-  const int64_t group = heads_per_task(arguments.config);
+  const int64_t group = heads_per_task(arguments);
   const int64_t groups = (arguments.config.heads + group - 1) / group;
   Job job = {arguments, host, choose(isa), group, groups, false};
   const int64_t tasks = arguments.members * arguments.sequences * groups;
