@@ -14,12 +14,16 @@ struct Sizes {
   int64_t head_size, keys;
   int64_t padded_channels;  // to whole pairs of vectors of int32
   int64_t padded_keys;      // to whole vectors of bytes
+  int64_t score_tiles;      // tiles whose scores stay in the nearest cache
 
   Sizes(const AttentionConfig& config, int64_t key_count)
       : head_size(config.head_size),
         keys(key_count),
         padded_channels(round_up(config.head_size, 32)),
-        padded_keys(round_up(key_count, 64)) {}
+        padded_keys(round_up(key_count, 64)),
+        score_tiles(padded_keys <= 128   ? kTiles
+                    : padded_keys <= 256 ? kTiles / 2
+                                         : 1) {}
 };
 
 struct Buffers {
@@ -29,7 +33,7 @@ struct Buffers {
   uint8_t* query;          // [kTiles, kRows, padded_channels] and kUnpackExcess
   int32_t* key_term;       // [padded_keys]
   int32_t* value_term;     // [padded_channels]
-  int32_t* scores;         // [kTiles, kRows, padded_keys]
+  int32_t* scores;         // [score_tiles, kRows, padded_keys]
   uint8_t* probabilities;  // [kTiles, kRows, padded_keys]; before that, distances
   int32_t* contexts;       // [kRows, padded_channels]
   uint64_t* bits;          // [kTiles, padded_keys / 64, kRows]
@@ -43,7 +47,7 @@ struct Buffers {
         query(workspace.take<uint8_t>(kTiles * kRows * s.padded_channels + kUnpackExcess)),
         key_term(workspace.take<int32_t>(s.padded_keys)),
         value_term(workspace.take<int32_t>(s.padded_channels)),
-        scores(workspace.take<int32_t>(kTiles * kRows * s.padded_keys)),
+        scores(workspace.take<int32_t>(s.score_tiles * kRows * s.padded_keys)),
         probabilities(workspace.take<uint8_t>(kTiles * kRows * s.padded_keys)),
         contexts(workspace.take<int32_t>(kRows * s.padded_channels)),
         bits(workspace.take<uint64_t>(kTiles * kRows * s.padded_keys / 64)),
@@ -51,11 +55,8 @@ struct Buffers {
         limits(workspace.take<OutputLimits>(kTableSize / 16)) {}
 };
 
-// Whether the vectors' arithmetic covers a head; no trained model has one that it does not.
-bool covered(const AttentionHead& head) {
-  return head.config.head_size <= kMaximumChannels && head.key.count <= kMaximumKeys &&
-         head.probability_inverse_step >= 0 && head.probability_inverse_step <= 1073741824.0f;
-}
+// Sums of products could exceed int32.
+bool too_long(int64_t head_size, int64_t keys) { return head_size > kMaximumChannels || keys > kMaximumKeys; }
 
 class Head {
  public:
@@ -76,8 +77,9 @@ class Head {
     for (int64_t d = 0; has_limits_ && d < sizes_.head_size; d += 16) {
       b_.limits[d / 16].find(OutputChannels(head_, range_, d), sizes_.keys, head_.config.input.low < 0);
     }
-    for (int64_t first = 0; first < head_.query.count; first += kTiles * kRows) {
-      const int64_t tiles = smaller(kTiles, (head_.query.count - first + kRows - 1) / kRows);
+    const int64_t most_tiles = bit_scores_ ? kTiles : sizes_.score_tiles;
+    for (int64_t first = 0; first < head_.query.count; first += most_tiles * kRows) {
+      const int64_t tiles = smaller(most_tiles, (head_.query.count - first + kRows - 1) / kRows);
       if (bit_contexts_) {
         contexts_by_bits(first, tiles);
       } else {
@@ -242,7 +244,14 @@ class Head {
     if (!config.softmax) return boolean_by_bytes(tiles);
     const ScoreExponential exponential(head_.score_scale);
     for (int64_t i = 0; i < tiles; ++i) rows[i].exponentiate(exponential, head_.probability_inverse_step);
-    for (int64_t i = 0; i < tiles; ++i) rows[i].quantize(config.probability, probabilities(i));
+    const bool any = !(head_.probability_inverse_step >= 0 && head_.probability_inverse_step <= 1073741824.0f);
+    for (int64_t i = 0; i < tiles; ++i) {
+      if (any) {
+        rows[i].quantize_any(config.probability, probabilities(i));
+      } else {
+        rows[i].quantize(config.probability, probabilities(i));
+      }
+    }
   }
 
   void boolean_by_bytes(int64_t tiles) const {
@@ -326,18 +335,17 @@ class Head {
 }  // namespace
 
 void binary_attention_x86_avx512(const AttentionHead& head) {
-  if (!covered(head)) return binary_attention_scalar(head);
+  if (too_long(head.config.head_size, head.key.count)) return binary_attention_scalar(head);
   Workspace workspace(head.scratch);
   const Buffers buffers(workspace, Sizes(head.config, head.key.count));
   Head(head, buffers).run();
 }
 
 size_t binary_attention_scratch_x86_avx512(const AttentionConfig& config, int64_t queries, int64_t keys) {
+  if (too_long(config.head_size, keys)) return binary_attention_scratch_scalar(config, queries, keys);
   Workspace workspace(nullptr);
   Buffers(workspace, Sizes(config, keys));
-  // A head that is not covered is left to the scalar path.
-  const size_t scalar = binary_attention_scratch_scalar(config, queries, keys);
-  return workspace.used() > scalar ? workspace.used() : scalar;
+  return workspace.used();
 }
 
 }  // namespace bebert

@@ -169,10 +169,10 @@ class ScoreExponential {
 
   int32_t lowest() const { return lowest_; }
 
-  // Differences, >= lowest, become 2^23 + their exponentials; 2^23 outside `lanes`. The steps of several vectors take
-  // turns, as each would wait for the one before it.
+  // Differences, >= lowest, become 2^23 + their exponentials. The steps of several vectors take turns, as each would
+  // wait for the one before it.
   template <int kVectors>
-  void operator()(__mmask16 lanes, const __m512i (&differences)[kVectors], __m512 (&e)[kVectors]) const {
+  void operator()(const __m512i (&differences)[kVectors], __m512 (&e)[kVectors]) const {
     // The sum with 1.5 * 2^23 rounds to an even integer as rne does, and leaves n + 142 in the lowest bits.
     const __m512 shifter = _mm512_set1_ps(12582912.0f + 142.0f);
     __m512 shifted[kVectors], f[kVectors], m[kVectors];
@@ -197,7 +197,7 @@ class ScoreExponential {
     // 2^(15 + n), with which the product is exact; the sum with 2^23 rounds it to an integer.
     each(e, [&](int v) {
       const __m512 power = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted[v]), 23));
-      return _mm512_mask3_fmadd_ps(m[v], power, _mm512_set1_ps(8388608.0f), lanes);
+      return _mm512_fmadd_ps(m[v], power, _mm512_set1_ps(8388608.0f));
     });
   }
 
@@ -237,7 +237,10 @@ struct ScoreRows {
           differences[t] = _mm512_sub_epi32(_mm512_load_si512(scores + (first + t) * stride + j), most_of_row);
           differences[t] = _mm512_max_epi32(differences[t], lowest);
         }
-        exponential(first_lanes(keys - j), differences, e);
+        exponential(differences, e);
+        if (j + 16 > keys) {
+          for (__m512& part : e) part = _mm512_mask_mov_ps(_mm512_set1_ps(8388608.0f), first_lanes(keys - j), part);
+        }
         BEBERT_UNROLL
         for (int t = 0; t < kInterleaved; ++t) {
           _mm512_store_ps(scores + (first + t) * stride + j, e[t]);
@@ -252,7 +255,7 @@ struct ScoreRows {
     inverse_sums(_mm512_sub_epi32(total, _mm512_set1_epi32(static_cast<int32_t>(excess))), probability_inverse_step, r);
   }
 
-  // Probabilities as level bytes, [kRows, stride].
+  // Probabilities as level bytes, [kRows, stride], where z is in 0 .. 2^30.
   void quantize(CodeType code, uint8_t* rows) const {
     const CodeRange range(code);
     const __m512i high = _mm512_set1_epi8(static_cast<char>(code.high));
@@ -269,7 +272,7 @@ struct ScoreRows {
           return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_load_si512(e + 16 * v)), factor, offset);
         };
         __m512i levels;
-        if (code.width == 8) {  // z is between 0 and 2^30
+        if (code.width == 8) {
           const __m512i low01 = _mm512_packs_epi32(_mm512_cvtps_epi32(z(0)), _mm512_cvtps_epi32(z(1)));
           const __m512i high01 = _mm512_packs_epi32(_mm512_cvtps_epi32(z(2)), _mm512_cvtps_epi32(z(3)));
           const __m512i packed = _mm512_min_epu8(_mm512_packus_epi16(low01, high01), high);
@@ -280,6 +283,21 @@ struct ScoreRows {
           levels = _mm512_maskz_mov_epi8(bits, step);
         }
         _mm512_store_si512(rows + t * stride + j, levels);
+      }
+    }
+  }
+
+  // The same for any z.
+  void quantize_any(CodeType code, uint8_t* rows) const {
+    const CodeRange range(code);
+    const __m128i step = _mm_set1_epi8(static_cast<char>(code.high - code.low));
+    for (int t = 0; t < kRows; ++t) {
+      for (int64_t j = 0; j < keys; j += 16) {
+        const __m512 shifted = _mm512_castsi512_ps(_mm512_load_si512(scores + t * stride + j));
+        const __m512 z = _mm512_mul_ps(_mm512_sub_ps(shifted, _mm512_set1_ps(8388608.0f)), _mm512_set1_ps(r[t]));
+        const __m128i levels =
+            code.width == 8 ? _mm512_cvtepi32_epi8(range.levels(z)) : _mm_maskz_mov_epi8(range.bits(0xffff, z), step);
+        _mm_store_si128(reinterpret_cast<__m128i*>(rows + t * stride + j), levels);
       }
     }
   }
