@@ -11,11 +11,14 @@ namespace {
 // Tables of one block of tokens should stay in a second-level cache beside the weights.
 constexpr int64_t kTableBudget = 448 << 10;
 // A multiple of every token tile of the CPU paths.
-constexpr int64_t kTokenTile = 8;
+constexpr int64_t kTileTokens = 8;
 
-// Below this many tasks channels are split too, as far as each task keeps some microseconds of work.
+// Below this many tasks channels are split too, as far as each task keeps some microseconds of work: that of this many
+// one-bit products. Those of codes of four bits take about twice, those of eight about four times as long.
 constexpr int64_t kEnoughTasks = 8;
 constexpr int64_t kProductsPerTask = 4 << 20;
+
+int64_t cost(CodeType input) { return input.width == 1 ? 1 : input.high - input.low > 15 ? 4 : 2; }
 
 int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -41,12 +44,12 @@ struct Job {
         shared_tables(nullptr),
         out_of_memory(false) {
     table_bytes = static_cast<int64_t>(kernel.table_bytes(plan.k, plan.input));
-    const int64_t fit = table_bytes ? kTableBudget / table_bytes / kTokenTile * kTokenTile : kTokenBlock;
-    block = at_least(at_most(fit, kTokenBlock), kTokenTile);
-    blocks = divide_up(args.tokens, block);
+    const int64_t fit = table_bytes ? kTableBudget / table_bytes / kTileTokens * kTileTokens : kTokenBlock;
+    blocks = divide_up(args.tokens, at_least(at_most(fit, kTokenBlock), kTileTokens));
+    block = divide_up(divide_up(args.tokens, blocks), kTileTokens) * kTileTokens;
 
     const int64_t token_tasks = blocks * plan.members;
-    const int64_t products = at_most(block, args.tokens) * plan.n * plan.k;
+    const int64_t products = at_most(block, args.tokens) * plan.n * plan.k * cost(plan.input);
     const int64_t wanted = at_most(kEnoughTasks / token_tasks, products / kProductsPerTask);
     slice = divide_up(divide_up(plan.n, at_least(wanted, 1)), kChannelBlock) * kChannelBlock;
     slices = divide_up(plan.n, slice);

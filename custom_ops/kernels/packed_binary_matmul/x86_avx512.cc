@@ -9,18 +9,22 @@ namespace bebert {
 
 namespace {
 
-size_t interleaved_bytes(int64_t n, int64_t k) { return static_cast<size_t>(padded_channels(n) * packed_row_bytes(k)); }
+// The larger of the two layouts: whose code type it is, is not asked.
+size_t interleaved_bytes(int64_t n, int64_t k) {
+  const int64_t bits = kChannelBlock * packed_row_bytes(k), tables = lut_block_bytes(k);
+  return static_cast<size_t>(padded_channels(n) / kChannelBlock * (bits > tables ? bits : tables));
+}
 
 void interleave(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out) {
   if (input.width == 1) {
     interleave_words(rows, n, k, out);
   } else {
-    interleave_nibbles(rows, n, k, out);
+    interleave_nibbles(rows, n, k, input, out);
   }
 }
 
 size_t table_bytes(int64_t k, CodeType input) {
-  return input.width == 1 ? 0 : static_cast<size_t>(passes(input) * words_of_row(k) * kTableWordBytes);
+  return input.width == 1 ? 0 : static_cast<size_t>(passes(input) * steps_of_row(k) * kTableBytes);
 }
 
 void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* tables) {
