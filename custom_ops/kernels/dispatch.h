@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Choice of a kernel from the list of an op (its kernels.inc), and the size of tasks.
+// Choice of a kernel from the list of an op (its kernels.inc), and the tasks of ops that work row by row.
 #ifndef BEBERT_EDGE_KERNELS_DISPATCH_H_
 #define BEBERT_EDGE_KERNELS_DISPATCH_H_
 
@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "cpu.h"
+#include "host.h"
 
 namespace bebert {
 
@@ -31,6 +32,24 @@ struct TokenBlocks {
   int64_t member(size_t task) const { return static_cast<int64_t>(task) / blocks; }
   int64_t begin(size_t task) const { return static_cast<int64_t>(task) % blocks * block; }
   int64_t count(size_t task) const { return tokens - begin(task) < block ? tokens - begin(task) : block; }
+};
+
+// A kernel that works on some tokens of one member, run over all tokens of all members; rows(arguments, member, begin,
+// count) are the kernel's arguments for some of them.
+template <class Arguments, class Rows>
+struct RowsJob {
+  void (*kernel)(const Rows&);
+  Rows (*rows)(const Arguments&, int64_t member, int64_t begin, int64_t count);
+  const Arguments& arguments;
+  TokenBlocks blocks = TokenBlocks(arguments.tokens, arguments.channels);
+
+  void run(const Host& host) { host.parallel_for(host.context, run_task, blocks.tasks(arguments.members), this); }
+
+  static void run_task(void* argument, size_t task) {
+    const RowsJob& job = *static_cast<const RowsJob*>(argument);
+    const TokenBlocks& blocks = job.blocks;
+    job.kernel(job.rows(job.arguments, blocks.member(task), blocks.begin(task), blocks.count(task)));
+  }
 };
 
 }  // namespace bebert

@@ -17,17 +17,7 @@ Kernel choose(Isa live) {
   return nullptr;
 }
 
-struct Job {
-  const AddLayerNormQuantizeArguments& a;
-  TokenBlocks blocks;
-  Kernel kernel;
-};
-
-void run_task(void* argument, size_t task) {
-  const Job& job = *static_cast<const Job*>(argument);
-  const AddLayerNormQuantizeArguments& a = job.a;
-  const int64_t member = job.blocks.member(task);
-  const int64_t begin = job.blocks.begin(task);
+AddLayerNormQuantizeRows rows_of(const AddLayerNormQuantizeArguments& a, int64_t member, int64_t begin, int64_t count) {
   const int64_t x_member = a.x_members == 1 ? 0 : member;
   const int64_t residual_member = a.residual_members == 1 ? 0 : member;
   const int64_t parameters = member * a.channels;
@@ -37,19 +27,18 @@ void run_task(void* argument, size_t task) {
   rows.gamma = a.gamma + parameters;
   rows.beta = a.beta + parameters;
   rows.epsilon = a.epsilon;
-  rows.tokens = job.blocks.count(task);
+  rows.tokens = count;
   rows.channels = a.channels;
   rows.quantizer = {a.shift + parameters, a.inverse_step + parameters, a.code};
   rows.y = a.y + (member * a.tokens + begin) * a.channels;
   rows.codes = a.codes + (member * a.tokens + begin) * code_row_bytes(a.code, a.channels);
-  job.kernel(rows);
+  return rows;
 }
 
 }  // namespace
 
 void add_layer_norm_quantize(Isa isa, const AddLayerNormQuantizeArguments& arguments, const Host& host) {
-  Job job = {arguments, TokenBlocks(arguments.tokens, arguments.channels), choose(isa)};
-  host.parallel_for(host.context, run_task, job.blocks.tasks(arguments.members), &job);
+  RowsJob<AddLayerNormQuantizeArguments, AddLayerNormQuantizeRows>{choose(isa), rows_of, arguments}.run(host);
 }
 
 }  // namespace bebert

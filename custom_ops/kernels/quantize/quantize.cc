@@ -17,32 +17,21 @@ Kernel choose(Isa live) {
   return nullptr;
 }
 
-struct Job {
-  const QuantizeArguments& a;
-  TokenBlocks blocks;
-  Kernel kernel;
-};
-
-void run_task(void* argument, size_t task) {
-  const Job& job = *static_cast<const Job*>(argument);
-  const QuantizeArguments& a = job.a;
-  const int64_t member = job.blocks.member(task);
-  const int64_t begin = job.blocks.begin(task);
+QuantizeRows rows_of(const QuantizeArguments& a, int64_t member, int64_t begin, int64_t count) {
   const int64_t x_member = a.x_members == 1 ? 0 : member;
   QuantizeRows rows;
   rows.x = a.x + (x_member * a.tokens + begin) * a.channels;
-  rows.tokens = job.blocks.count(task);
+  rows.tokens = count;
   rows.channels = a.channels;
   rows.quantizer = {a.shift + member * a.channels, a.inverse_step + member * a.channels, a.code};
   rows.codes = a.codes + (member * a.tokens + begin) * code_row_bytes(a.code, a.channels);
-  job.kernel(rows);
+  return rows;
 }
 
 }  // namespace
 
 void quantize(Isa isa, const QuantizeArguments& arguments, const Host& host) {
-  Job job = {arguments, TokenBlocks(arguments.tokens, arguments.channels), choose(isa)};
-  host.parallel_for(host.context, run_task, job.blocks.tasks(arguments.members), &job);
+  RowsJob<QuantizeArguments, QuantizeRows>{choose(isa), rows_of, arguments}.run(host);
 }
 
 }  // namespace bebert
