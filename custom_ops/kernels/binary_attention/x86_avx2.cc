@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // For four queries at a time: scores, probabilities, contexts, codes. Scores are counts where the codes are bits,
-// contexts where probabilities and values are; anything else is a product of int16.
+// contexts where probabilities and values are; products of bytes where codes have up to four bits, else of int16.
 #include "../memory.h"
 #include "binary_attention.h"
 #include "x86_avx2_bits.h"
+#include "x86_avx2_bytes.h"
 #include "x86_avx2_words.h"
 
 namespace bebert {
@@ -12,12 +13,13 @@ namespace {
 
 // The way a head is computed, and the sizes of its buffers.
 struct Shape {
-  bool bit_scores, bit_contexts;
+  bool bit_scores, bit_contexts, bytes;
   int64_t keys, padded_keys, head_size, padded_channels;  // to whole blocks
 
   Shape(const AttentionConfig& config, int64_t key_count)
       : bit_scores(config.input.width == 1 && config.head_size < kTableSize),
         bit_contexts(config.input.width == 1 && config.probability.width == 1 && config.probability.low == 0),
+        bytes(four_bits(config.input) && (config.probability.width == 1 || four_bits(config.probability))),
         keys(key_count),
         padded_keys(round_up(key_count, kBlock)),
         head_size(config.head_size),
@@ -40,6 +42,8 @@ struct Buffers {
   int16_t* probabilities;  // [kRows, padded_keys]
   int32_t* scores;         // [kRows, padded_keys]
   int32_t* contexts;       // [kRows, padded_channels]
+  int32_t* key_terms;      // [padded_keys]
+  int32_t* value_terms;    // [padded_channels]
   uint8_t* counts;         // [kRows, padded_keys]: counts, then probabilities as bytes
   uint8_t* bits;           // two rows of bits
   uint8_t* tables;         // of a pair of queries or probabilities
@@ -55,6 +59,8 @@ struct Buffers {
         probabilities(workspace.take<int16_t>(kRows * s.padded_keys)),
         scores(workspace.take<int32_t>(kRows * s.padded_keys)),
         contexts(workspace.take<int32_t>(kRows * s.padded_channels)),
+        key_terms(workspace.take<int32_t>(s.padded_keys)),
+        value_terms(workspace.take<int32_t>(s.padded_channels)),
         counts(workspace.take<uint8_t>(kRows * s.padded_keys)),
         bits(workspace.take<uint8_t>(
             2 * packed_row_bytes(s.padded_keys > s.padded_channels ? s.padded_keys : s.padded_channels))),
@@ -68,30 +74,63 @@ struct Head {
   const Shape& shape;
   const Buffers& b;
 
-  void unpack_rows(const HeadCodes& codes) const {
-    for (int64_t i = 0; i < shape.padded_keys; ++i) {
-      const bool exists = i < codes.count;
-      unpack_row(codes.rows + (exists ? i : 0) * codes.row_bytes, codes.channel, head.config.input,
-                 exists ? shape.head_size : 0, shape.padded_channels, b.rows + i * shape.padded_channels);
+  void unpack_rows(const HeadCodes& codes, int64_t first, int64_t count, int64_t rows, int16_t* out) const {
+    for (int64_t i = 0; i < rows; ++i) {
+      const bool exists = i < count;
+      unpack_row(codes.rows + (exists ? first + i : 0) * codes.row_bytes, codes.channel, head.config.input,
+                 exists ? shape.head_size : 0, shape.padded_channels, out + i * shape.padded_channels);
     }
   }
 
-  void prepare() const {
+  // Bytes are codes plus `add`.
+  uint8_t* unpack_rows(const HeadCodes& codes, int64_t first, int64_t count, int64_t rows, int32_t add,
+                       int16_t* out) const {
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(out);
+    for (int64_t i = 0; i < rows; ++i) {
+      const bool exists = i < count;
+      unpack_bytes(codes.rows + (exists ? first + i : 0) * codes.row_bytes + codes.channel,
+                   exists ? shape.head_size : 0, shape.padded_channels, add, bytes + i * shape.padded_channels);
+    }
+    return bytes;
+  }
+
+  void prepare_keys() const {
     const CodeType input = head.config.input;
+    const int64_t stride = shape.padded_channels;
     if (shape.bit_scores) {
       index_keys(head.key, shape.head_size, shape.padded_keys, b.key_indices);
       b.exponentials->fill(input.high - input.low, head.score_scale);
+    } else if (shape.bytes) {
+      transpose_keys(unpack_rows(head.key, 0, shape.keys, shape.padded_keys, input.low, b.rows), shape.padded_keys,
+                     stride / 4, b.key_words);
+      for (int64_t j = 0; j < shape.padded_keys; j += 16) {
+        sum_columns(key_bytes() + j * stride, stride, 64, input.low, b.key_terms + j);
+      }
     } else {
-      unpack_rows(head.key);
-      transpose_keys(b.rows, shape.padded_keys, shape.padded_channels, b.key_words);
-    }
-    if (shape.bit_contexts) {
-      index_values(head.value, shape.head_size, b.value_indices);
-    } else {
-      unpack_rows(head.value);
-      pair_values(b.rows, shape.padded_keys, shape.padded_channels, b.value_words);
+      unpack_rows(head.key, 0, shape.keys, shape.padded_keys, b.rows);
+      transpose_keys(b.rows, shape.padded_keys, stride / 2, b.key_words);
     }
   }
+
+  void prepare_values() const {
+    const int64_t stride = shape.padded_channels;
+    if (shape.bit_contexts) {
+      index_values(head.value, shape.head_size, b.value_indices);
+    } else if (shape.bytes) {
+      const uint8_t* rows = unpack_rows(head.value, 0, shape.keys, shape.padded_keys, head.config.input.low, b.rows);
+      interleave_values(rows, shape.padded_keys, stride, reinterpret_cast<uint8_t*>(b.value_words));
+      for (int64_t d = 0; d < stride; d += 16) {
+        sum_columns(value_bytes() + d * 4, shape.padded_keys, stride * 4, head.config.probability.low,
+                    b.value_terms + d);
+      }
+    } else {
+      unpack_rows(head.value, 0, shape.keys, shape.padded_keys, b.rows);
+      pair_values(b.rows, shape.padded_keys, stride, b.value_words);
+    }
+  }
+
+  const uint8_t* key_bytes() const { return reinterpret_cast<const uint8_t*>(b.key_words); }
+  const uint8_t* value_bytes() const { return reinterpret_cast<const uint8_t*>(b.value_words); }
 
   // Probabilities of two queries as bytes in `counts`.
   void probabilities_by_bits(int64_t first, int64_t count, uint8_t* counts) const {
@@ -119,32 +158,43 @@ struct Head {
       const float r = head.probability_inverse_step / static_cast<float>(sum);
       alignas(32) uint8_t levels[kTableSize];
       fill_probabilities(*b.exponentials, most, r, head.config.probability, levels);
-      to_probabilities(levels, most, shape.padded_keys, counts);
+      look_up_levels(levels, most, shape.padded_keys, counts);
     }
   }
 
-  void probabilities_by_words(int64_t first, int64_t count) const {
-    for (int64_t t = 0; t < kRows; ++t) {
-      const bool exists = t < count;
-      unpack_row(head.query.rows + (first + (exists ? t : 0)) * head.query.row_bytes, head.query.channel,
-                 head.config.input, exists ? shape.head_size : 0, shape.padded_channels,
-                 b.query_words + t * shape.padded_channels);
-    }
-    const int64_t length = round_up(shape.head_size, 2);
-    for (int64_t j = 0; j < shape.padded_keys; j += 16) {
-      multiply_words(b.query_words, shape.padded_channels, length, b.key_words + j * shape.padded_channels, 32,
-                     b.scores + j, shape.padded_keys);
-    }
-    for (int64_t t = 0; t < count; ++t) {
-      int16_t* row = b.probabilities + t * shape.padded_keys;
+  template <class Probabilities>
+  void to_probabilities(int64_t count, typename Probabilities::Type* rows) const {
+    const AttentionConfig& config = head.config;
+    for (int64_t t = 0; t < count; ++t, rows += shape.padded_keys) {
       int32_t* scores = b.scores + t * shape.padded_keys;
-      if (head.config.softmax) {
-        softmax_words(scores, shape.keys, head.score_scale, head.probability_inverse_step, head.config.probability,
-                      row);
+      if (config.softmax) {
+        softmax<Probabilities>(scores, shape.keys, head.score_scale, head.probability_inverse_step, config.probability,
+                               rows);
       } else {
-        boolean_words(scores, shape.keys, row);
+        booleans<Probabilities>(scores, shape.keys, rows);
       }
     }
+  }
+
+  // dot = sum of level * value + low * (sum of values).
+  void probabilities_by_bytes(int64_t first, int64_t count) const {
+    const int64_t stride = shape.padded_channels;
+    const uint8_t* query = unpack_rows(head.query, first, count, kRows, 0, b.query_words);
+    for (int64_t j = 0; j < shape.padded_keys; j += 16) {
+      multiply_bytes(query, stride, round_up(shape.head_size, 4), key_bytes() + j * stride, 64, b.key_terms + j,
+                     b.scores + j, shape.padded_keys);
+    }
+    to_probabilities<ByteProbabilities>(count, b.counts);
+  }
+
+  void probabilities_by_words(int64_t first, int64_t count) const {
+    const int64_t stride = shape.padded_channels;
+    unpack_rows(head.query, first, count, kRows, b.query_words);
+    for (int64_t j = 0; j < shape.padded_keys; j += 16) {
+      multiply_words(b.query_words, stride, round_up(shape.head_size, 2), b.key_words + j * stride, 32, b.scores + j,
+                     shape.padded_keys);
+    }
+    to_probabilities<WordProbabilities>(count, b.probabilities);
   }
 
   // Between the two ways: level bytes to values and back, for codes of width 1 and another type of probability, or
@@ -169,6 +219,13 @@ struct Head {
   }
 
   void contexts(int64_t count) const {
+    if (shape.bytes) {
+      for (int64_t d = 0; d < shape.padded_channels; d += 16) {
+        multiply_bytes(b.counts, shape.padded_keys, round_up(shape.keys, 4), value_bytes() + d * 4,
+                       shape.padded_channels * 4, b.value_terms + d, b.contexts + d, shape.padded_channels);
+      }
+      return;
+    }
     if (!shape.bit_contexts) {
       if (shape.bit_scores) widen_probabilities(count);
       for (int64_t d = 0; d < shape.padded_channels; d += 16) {
@@ -185,7 +242,8 @@ struct Head {
   }
 
   void run() const {
-    prepare();
+    prepare_keys();
+    prepare_values();
     // Rows after the last of four are multiplied too, and then ignored.
     memset(b.probabilities, 0, static_cast<size_t>(kRows * shape.padded_keys) * sizeof(int16_t));
     memset(b.counts, 0, static_cast<size_t>(kRows * shape.padded_keys));
@@ -195,6 +253,8 @@ struct Head {
         for (int64_t t = 0; t < count; t += 2) {
           probabilities_by_bits(first + t, smaller(2, count - t), b.counts + t * shape.padded_keys);
         }
+      } else if (shape.keys > 0 && shape.bytes) {
+        probabilities_by_bytes(first, count);
       } else if (shape.keys > 0) {
         probabilities_by_words(first, count);
       }

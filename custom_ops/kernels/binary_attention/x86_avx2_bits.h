@@ -198,7 +198,7 @@ inline void fill_probabilities(const ExponentialTable& exponentials, int64_t mos
 }
 
 // Distances to probabilities as level bytes, in place; zero for keys after the last.
-inline void to_probabilities(const uint8_t* levels, int64_t most, int64_t padded_keys, uint8_t* row) {
+inline void look_up_levels(const uint8_t* levels, int64_t most, int64_t padded_keys, uint8_t* row) {
   const uint8_t* const tables[1] = {levels};
   for (int64_t j = 0; j < padded_keys; j += 32) {
     __m256i found[1];

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// From int32 scores to probabilities, and the order of keys in which vectors of scores are computed.
+#ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX2_SCORES_H_
+#define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX2_SCORES_H_
+
+#include "x86_avx2_codes.h"
+
+namespace bebert {
+namespace {
+
+// Queries that are worked on together.
+constexpr int64_t kRows = 4;
+
+// The transpose of 8 x 8 int32.
+inline void transpose(const __m256i (&rows)[8], __m256i (&columns)[8]) {
+  __m256i pairs[8], fours[8];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_epi32(rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_epi32(rows[i], rows[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_unpacklo_epi64(pairs[i], pairs[i + 2]);
+    fours[i + 1] = _mm256_unpackhi_epi64(pairs[i], pairs[i + 2]);
+    fours[i + 2] = _mm256_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+    fours[i + 3] = _mm256_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    columns[i] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x20);
+    columns[i + 4] = _mm256_permute2x128_si256(fours[i], fours[i + 4], 0x31);
+  }
+}
+
+// Rows of int32 (of two int16, or four bytes) [keys, length] to [keys / 16, length, 16 keys]; keys is a multiple of 16,
+// length of 8.
+inline void transpose_keys(const void* rows, int64_t keys, int64_t length, void* out) {
+  for (int64_t j = 0; j < keys; j += 8) {
+    for (int64_t d = 0; d < length; d += 8) {
+      const int32_t* from = static_cast<const int32_t*>(rows) + j * length + d;
+      int32_t* to = static_cast<int32_t*>(out) + (j / 16 * length + d) * 16 + j % 16;
+      __m256i row[8], column[8];
+      for (int i = 0; i < 8; ++i) row[i] = load_vector(from + i * length);
+      transpose(row, column);
+      for (int i = 0; i < 8; ++i) store_vector(to + 16 * i, column[i]);
+    }
+  }
+}
+
+// What stands for a probability: its value as int16, or its level as a byte.
+struct WordProbabilities {
+  using Type = int16_t;
+  static void store(const __m256i (&levels)[4], __m256i low, int16_t* out) {
+    for (int i = 0; i < 4; i += 2) {
+      const __m256i words = _mm256_packs_epi32(_mm256_add_epi32(levels[i], low), _mm256_add_epi32(levels[i + 1], low));
+      store_vector(out + 8 * i, _mm256_permute4x64_epi64(words, 0xd8));
+    }
+  }
+};
+
+struct ByteProbabilities {
+  using Type = uint8_t;
+  static void store(const __m256i (&levels)[4], __m256i, uint8_t* out) {
+    store_vector(out, narrow_to_bytes(levels[0], levels[1], levels[2], levels[3]));
+  }
+};
+
+inline int32_t largest_int32(__m256i v) {
+  __m128i most = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4e));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0xb1));
+  return _mm_cvtsi128_si32(most);
+}
+
+// Scores of one query, overwritten by their exponentials, to probabilities; zero for keys after the last, up to a
+// multiple of 32. keys > 0. The sum of at most kMaximumLength exponentials of 2^15 is below 2^31.
+template <class Probabilities>
+inline void softmax(int32_t* scores, int64_t keys, float score_scale, float probability_inverse_step, CodeType code,
+                    typename Probabilities::Type* row) {
+  const int64_t padded = round_up(keys, 32);
+  for (int64_t j = keys; j < padded; ++j) scores[j] = scores[0];
+  __m256i largest = load_vector(scores);
+  for (int64_t j = 8; j < padded; j += 8) largest = _mm256_max_epi32(largest, load_vector(scores + j));
+  largest = _mm256_set1_epi32(largest_int32(largest));
+
+  const __m256 scale = _mm256_set1_ps(score_scale);
+  __m256i sum = _mm256_setzero_si256();
+  for (int64_t j = 0; j < padded; j += 8) {
+    const __m256 difference = _mm256_cvtepi32_ps(_mm256_sub_epi32(load_vector(scores + j), largest));
+    const __m256i e = fixed_exp(_mm256_mul_ps(difference, scale));
+    store_vector(scores + j, e);
+    sum = _mm256_add_epi32(sum, e);
+  }
+  int32_t total = sum_int32(sum);
+  for (int64_t j = keys; j < padded; ++j) total -= scores[j];
+
+  const __m256 r = _mm256_set1_ps(probability_inverse_step / static_cast<float>(total));
+  const CodeRange range(code);
+  const __m256i one = _mm256_set1_epi32(code.high - code.low);
+  for (int64_t j = 0; j < padded; j += 32) {
+    __m256i levels[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m256 z = _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(scores + j + 8 * i)), r);
+      const __m256 above = _mm256_cmp_ps(z, range.middle, _CMP_GT_OQ);
+      levels[i] = code.width == 8 ? range.levels(z) : _mm256_and_si256(_mm256_castps_si256(above), one);
+    }
+    Probabilities::store(levels, range.low_value, row + j);
+  }
+  for (int64_t j = keys; j < padded; ++j) row[j] = 0;
+}
+
+// The same without softmax: 1 where the score is positive.
+template <class Probabilities>
+inline void booleans(const int32_t* scores, int64_t keys, typename Probabilities::Type* row) {
+  const int64_t padded = round_up(keys, 32);
+  for (int64_t j = 0; j < padded; j += 32) {
+    __m256i levels[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m256i positive = _mm256_cmpgt_epi32(load_vector(scores + j + 8 * i), _mm256_setzero_si256());
+      levels[i] = _mm256_srli_epi32(positive, 31);
+    }
+    Probabilities::store(levels, _mm256_setzero_si256(), row + j);
+  }
+  for (int64_t j = keys; j < padded; ++j) row[j] = 0;
+}
+
+}  // namespace
+}  // namespace bebert
+
+#endif  // BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX2_SCORES_H_
