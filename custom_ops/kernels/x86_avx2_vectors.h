@@ -16,6 +16,22 @@
 #define BEBERT_UNROLL
 #endif
 
+// Keeps a sum in its register: GCC would reorder the additions of a tile and run out of registers.
+#if defined(__GNUC__)
+#define BEBERT_KEEP(vector) __asm__("" : "+x"(vector))
+#else
+#define BEBERT_KEEP(vector)
+#endif
+
+// Before a function whose loop needs all registers: inlined, it would share them with its caller.
+#if defined(__GNUC__)
+#define BEBERT_NOINLINE __attribute__((noinline))
+#elif defined(_MSC_VER)
+#define BEBERT_NOINLINE __declspec(noinline)
+#else
+#define BEBERT_NOINLINE
+#endif
+
 namespace bebert {
 namespace {
 

@@ -97,8 +97,8 @@ struct ByteRange {
 };
 
 // Counts of two queries for all keys; 32-byte aligned tables, kTableSize > head_size. counts: [2, padded_keys].
-inline void count_keys(const uint8_t* tables, const uint8_t* indices, int64_t head_size, int64_t padded_keys,
-                       uint8_t* counts) {
+BEBERT_NOINLINE void count_keys(const uint8_t* tables, const uint8_t* indices, int64_t head_size, int64_t padded_keys,
+                                uint8_t* counts) {
   const int64_t steps = steps_of_row(head_size);
   for (int64_t j = 0; j < padded_keys; j += kBlock, indices += block_index_bytes(head_size)) {
     __m256i first[2], second[2];
@@ -219,8 +219,9 @@ inline void to_booleans(int64_t most, int64_t keys, int64_t padded_keys, uint8_t
 
 // Contexts of two queries for bool probabilities: step * pop(p & v) + low * pop(p). rows: level bytes, [2,
 // padded_keys]; context: [2, padded_channels]. `bits` has room for two rows of bits, `tables` for those of a pair.
-inline void count_values(const uint8_t* rows, int64_t keys, int64_t padded_keys, const uint8_t* indices, CodeType value,
-                         int64_t padded_channels, uint8_t* bits, uint8_t* tables, int32_t* context) {
+BEBERT_NOINLINE void count_values(const uint8_t* rows, int64_t keys, int64_t padded_keys, const uint8_t* indices,
+                                  CodeType value, int64_t padded_channels, uint8_t* bits, uint8_t* tables,
+                                  int32_t* context) {
   const int64_t row_bytes = packed_row_bytes(keys);
   int32_t terms[2];
   for (int t = 0; t < 2; ++t) {

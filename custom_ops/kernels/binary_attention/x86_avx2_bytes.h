@@ -42,11 +42,12 @@ inline void interleave_values(const uint8_t* rows, int64_t keys, int64_t stride,
 
 // out[t][c] = start[c] + sum over i of bytes[t][i] * columns[i / 4][c][i % 4] for kRows rows and 16 columns c; `length`
 // is a multiple of 4.
-inline void multiply_bytes(const uint8_t* bytes, int64_t bytes_stride, int64_t length, const uint8_t* columns,
-                           int64_t column_stride, const int32_t* start, int32_t* out, int64_t out_stride) {
+BEBERT_NOINLINE void multiply_bytes(const uint8_t* bytes, int64_t bytes_stride, int64_t length, const uint8_t* columns,
+                                    int64_t column_stride, const int32_t* start, int32_t* out, int64_t out_stride) {
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t begin = 0; begin < length || begin == 0; begin += kByteLength) {
     __m256i sums[kRows][2];
+    BEBERT_UNROLL
     for (int t = 0; t < kRows; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_si256();
     for (int64_t i = begin; i < smaller(length, begin + kByteLength); i += 4, columns += column_stride) {
       const __m256i column[2] = {load_vector(columns), load_vector(columns + 32)};
@@ -55,10 +56,16 @@ inline void multiply_bytes(const uint8_t* bytes, int64_t bytes_stride, int64_t l
         int32_t four;
         memcpy(&four, bytes + t * bytes_stride + i, sizeof(four));
         const __m256i all = _mm256_set1_epi32(four);
-        for (int b = 0; b < 2; ++b) sums[t][b] = _mm256_add_epi16(sums[t][b], _mm256_maddubs_epi16(all, column[b]));
+        BEBERT_UNROLL
+        for (int b = 0; b < 2; ++b) {
+          sums[t][b] = _mm256_add_epi16(sums[t][b], _mm256_maddubs_epi16(all, column[b]));
+          BEBERT_KEEP(sums[t][b]);
+        }
       }
     }
+    BEBERT_UNROLL
     for (int t = 0; t < kRows; ++t) {
+      BEBERT_UNROLL
       for (int b = 0; b < 2; ++b) {
         int32_t* to = out + t * out_stride + 8 * b;
         const __m256i before = begin == 0 ? load_vector(start + 8 * b) : load_vector(to);
@@ -71,6 +78,7 @@ inline void multiply_bytes(const uint8_t* bytes, int64_t bytes_stride, int64_t l
 // out[c] = factor * (sum of column c) for 16 columns.
 inline void sum_columns(const uint8_t* columns, int64_t length, int64_t column_stride, int32_t factor, int32_t* out) {
   const __m256i byte = _mm256_set1_epi8(1), word = _mm256_set1_epi16(1);
+  BEBERT_UNROLL
   for (int b = 0; b < 2; ++b) {
     __m256i sum = _mm256_setzero_si256();
     for (int64_t i = 0; i < length; i += 4) {

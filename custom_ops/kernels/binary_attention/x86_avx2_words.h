@@ -21,9 +21,10 @@ inline void pair_values(const int16_t* rows, int64_t keys, int64_t stride, int16
 }
 
 // out[t][c] = sum over i of words[t][i] * columns[i / 2][c][i % 2] for kRows rows and 16 columns c; `length` is even.
-inline void multiply_words(const int16_t* words, int64_t words_stride, int64_t length, const int16_t* columns,
-                           int64_t column_stride, int32_t* out, int64_t out_stride) {
+BEBERT_NOINLINE void multiply_words(const int16_t* words, int64_t words_stride, int64_t length, const int16_t* columns,
+                                    int64_t column_stride, int32_t* out, int64_t out_stride) {
   __m256i sums[kRows][2];
+  BEBERT_UNROLL
   for (int t = 0; t < kRows; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_si256();
   for (int64_t i = 0; i < length; i += 2, columns += column_stride) {
     const __m256i column[2] = {load_vector(columns), load_vector(columns + 16)};
@@ -32,10 +33,16 @@ inline void multiply_words(const int16_t* words, int64_t words_stride, int64_t l
       int32_t pair;
       memcpy(&pair, words + t * words_stride + i, sizeof(pair));
       const __m256i both = _mm256_set1_epi32(pair);
-      for (int b = 0; b < 2; ++b) sums[t][b] = _mm256_add_epi32(sums[t][b], _mm256_madd_epi16(both, column[b]));
+      BEBERT_UNROLL
+      for (int b = 0; b < 2; ++b) {
+        sums[t][b] = _mm256_add_epi32(sums[t][b], _mm256_madd_epi16(both, column[b]));
+        BEBERT_KEEP(sums[t][b]);
+      }
     }
   }
+  BEBERT_UNROLL
   for (int t = 0; t < kRows; ++t) {
+    BEBERT_UNROLL
     for (int b = 0; b < 2; ++b) store_vector(out + t * out_stride + 8 * b, sums[t][b]);
   }
 }
