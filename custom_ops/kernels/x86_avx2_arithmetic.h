@@ -66,20 +66,33 @@ struct CodeRange {
   }
 };
 
-// round(32768 * exp(t)) for t <= 0: "fixed_exp" of docs/ops.md, as integers.
-inline __m256i fixed_exp(__m256 t) {
+// round(32768 * exp(t)) for t <= 0: "fixed_exp" of docs/ops.md, as integers. Four vectors at a time, step by step: one
+// alone would wait for each operation.
+inline void fixed_exp(const __m256 (&t)[4], __m256i (&e)[4]) {
   const __m256 shift = _mm256_set1_ps(12582912.0f);  // 1.5 * 2^23: the sum's lowest bits are the nearest integer
-  const __m256 u = _mm256_max_ps(_mm256_mul_ps(t, _mm256_set1_ps(1.4426950408889634f)), _mm256_set1_ps(-18.0f));
-  const __m256 shifted = _mm256_add_ps(u, shift);
-  const __m256 f = _mm256_sub_ps(u, _mm256_sub_ps(shifted, shift));
-  __m256 m = multiply_add(_mm256_set1_ps(0.001326472731307149f), f, 0.009671512991189957f);
-  m = multiply_add(m, f, 0.05550733581185341f);
-  m = multiply_add(m, f, 0.24022242426872253f);
-  m = multiply_add(m, f, 0.6931470036506653f);
-  m = multiply_add(m, f, 1.0f);
+  __m256 shifted[4], f[4], m[4];
+  BEBERT_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const __m256 scaled = _mm256_mul_ps(t[i], _mm256_set1_ps(1.4426950408889634f));
+    const __m256 u = _mm256_max_ps(scaled, _mm256_set1_ps(-18.0f));
+    shifted[i] = _mm256_add_ps(u, shift);
+    f[i] = _mm256_sub_ps(u, _mm256_sub_ps(shifted[i], shift));
+    m[i] = _mm256_set1_ps(0.001326472731307149f);
+  }
+  constexpr float kCoefficients[] = {0.009671512991189957f, 0.05550733581185341f, 0.24022242426872253f,
+                                     0.6931470036506653f, 1.0f};
+  BEBERT_UNROLL
+  for (int c = 0; c < 5; ++c) {
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) m[i] = multiply_add(m[i], f[i], kCoefficients[c]);
+  }
   // The product with 2^(15 + n), -18 <= n <= 0, is exact: an addition to the exponent of m, which is near 1.
-  const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(15)), 23);
-  return _mm256_cvtps_epi32(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(m), exponent)));
+  BEBERT_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const __m256i n = _mm256_add_epi32(_mm256_castps_si256(shifted[i]), _mm256_set1_epi32(15));
+    const __m256i product = _mm256_add_epi32(_mm256_castps_si256(m[i]), _mm256_slli_epi32(n, 23));
+    e[i] = _mm256_cvtps_epi32(_mm256_castsi256_ps(product));
+  }
 }
 
 // x * Phi(x): "GELU" of docs/ops.md.

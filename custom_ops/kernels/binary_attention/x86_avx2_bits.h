@@ -153,14 +153,18 @@ struct alignas(32) ExponentialTable {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), byte = _mm256_set1_epi32(255);
     const __m256 scale = _mm256_set1_ps(score_scale);
     for (int i = 0; i < kTableSize; i += 32) {
-      __m256i lows[4], highs[4];
+      __m256 differences[4];
+      __m256i e[4], lows[4], highs[4];
       for (int q = 0; q < 4; ++q) {
         const __m256i index = _mm256_add_epi32(lane, _mm256_set1_epi32(i + 8 * q));
         const __m256i difference = _mm256_mullo_epi32(index, _mm256_set1_epi32(-step));
-        const __m256i e = fixed_exp(_mm256_mul_ps(_mm256_cvtepi32_ps(difference), scale));
-        _mm256_store_ps(values + i + 8 * q, _mm256_cvtepi32_ps(e));
-        lows[q] = _mm256_and_si256(e, byte);
-        highs[q] = _mm256_srli_epi32(e, 8);
+        differences[q] = _mm256_mul_ps(_mm256_cvtepi32_ps(difference), scale);
+      }
+      fixed_exp(differences, e);
+      for (int q = 0; q < 4; ++q) {
+        _mm256_store_ps(values + i + 8 * q, _mm256_cvtepi32_ps(e[q]));
+        lows[q] = _mm256_and_si256(e[q], byte);
+        highs[q] = _mm256_srli_epi32(e[q], 8);
       }
       store_vector(low + i, narrow_to_bytes(lows[0], lows[1], lows[2], lows[3]));
       store_vector(high + i, narrow_to_bytes(highs[0], highs[1], highs[2], highs[3]));

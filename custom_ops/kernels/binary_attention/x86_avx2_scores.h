@@ -83,11 +83,20 @@ inline void softmax(int32_t* scores, int64_t keys, float score_scale, float prob
 
   const __m256 scale = _mm256_set1_ps(score_scale);
   __m256i sum = _mm256_setzero_si256();
-  for (int64_t j = 0; j < padded; j += 8) {
-    const __m256 difference = _mm256_cvtepi32_ps(_mm256_sub_epi32(load_vector(scores + j), largest));
-    const __m256i e = fixed_exp(_mm256_mul_ps(difference, scale));
-    store_vector(scores + j, e);
-    sum = _mm256_add_epi32(sum, e);
+  for (int64_t j = 0; j < padded; j += 32) {
+    __m256 differences[4];
+    __m256i e[4];
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const __m256i difference = _mm256_sub_epi32(load_vector(scores + j + 8 * i), largest);
+      differences[i] = _mm256_mul_ps(_mm256_cvtepi32_ps(difference), scale);
+    }
+    fixed_exp(differences, e);
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      store_vector(scores + j + 8 * i, e[i]);
+      sum = _mm256_add_epi32(sum, e[i]);
+    }
   }
   int32_t total = sum_int32(sum);
   for (int64_t j = keys; j < padded; ++j) total -= scores[j];
