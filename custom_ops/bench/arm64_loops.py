@@ -4,8 +4,8 @@
     python custom_ops/bench/arm64_loops.py build/arm64/CMakeFiles/bebert_edge_kernels.dir/custom_ops/kernels
 
 Disassembles the objects arm64_*.o below the folder with aarch64-linux-gnu-objdump. Where llvm-mca is 17 or newer
-(--llvm-mca), it simulates each loop on Neoverse N1, the same core as Cortex-A76, of which LLVM has no model of its own.
-The bound is the number of vector operations over two pipes.
+(--llvm-mca), it simulates each loop on Neoverse N1, the same core as Cortex-A76, of which LLVM has no model of its own,
+or on another (--cpu cortex-a55). The bound is the number of vector operations over the two pipes of Cortex-A76.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def innermost_loops(instructions: list[tuple[int, str]]) -> list[list[str]]:
     return loops
 
 
-def simulate(llvm_mca: str, body: list[str]) -> float:
+def simulate(llvm_mca: str, cpu: str, body: list[str]) -> float:
     """Cycles of one iteration."""
     rounds = 100
-    command = [llvm_mca, "-mtriple=aarch64", "-mcpu=neoverse-n1", "-mattr=+dotprod", f"-iterations={rounds}"]
+    command = [llvm_mca, "-mtriple=aarch64", f"-mcpu={cpu}", "-mattr=+dotprod", f"-iterations={rounds}"]
     finished = subprocess.run(command, input="\n".join(body), check=True, capture_output=True, text=True)
     cycles = re.search(r"Total Cycles:\s+(\d+)", finished.stdout)
     assert cycles
@@ -65,8 +65,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("objects", type=Path, help="folder with the kernels' objects")
     parser.add_argument("--llvm-mca", default=shutil.which("llvm-mca-19"), help="version 17 or newer")
+    parser.add_argument("--cpu", default="neoverse-n1", help="processor to simulate, by LLVM's name")
     arguments = parser.parse_args()
-    print("of 128 products: instructions, vector operations, bound and simulated cycles of Cortex-A76")
+    print(f"of 128 products: instructions, vector operations, bound of Cortex-A76, simulated cycles of {arguments.cpu}")
     for path in sorted(arguments.objects.rglob("arm64_*.o")):
         for function, instructions in disassemble(path).items():
             for body in innermost_loops(instructions):
@@ -76,7 +77,9 @@ def main() -> None:
                     continue
                 scale = 128 / products
                 name = re.sub(r"\(anonymous namespace\)::|bebert::|\(.*", "", function)
-                cycles = simulate(arguments.llvm_mca, body) * scale if arguments.llvm_mca else float("nan")
+                cycles = (
+                    simulate(arguments.llvm_mca, arguments.cpu, body) * scale if arguments.llvm_mca else float("nan")
+                )
                 print(
                     f"{path.parent.name}/{path.name.split('.')[0]} {name}: {products} products, "
                     f"{(len(body) + 1) * scale:.2f}, {vector * scale:.2f}, {vector * scale / 2:.2f}, {cycles:.2f}"

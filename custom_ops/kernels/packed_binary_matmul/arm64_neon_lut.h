@@ -6,7 +6,9 @@
 // entry is not the sum of w * x but that of |x| where w has the sign of x: the former is twice the latter minus the sum
 // of all |x|. So it is from 0 to 32, seven entries add up in a byte before they are widened, and 4-bit codes take 30
 // vector operations for 7 * 64 products (4.29 for 128; two-bit codes 4.06). 8-bit codes are two passes: value = 16 *
-// high + low. Bit planes would take 3 for each bit, the dot product of bytes (8-bit weights in memory) 8.
+// high + low. Bit planes would take 3 for each bit, the dot product of bytes (8-bit weights in memory) 8. Groups of
+// five channels, with tables of two registers, would take 3.5 where such a tbl is one operation, as on Cortex-A76,
+// but 5.1 where it is two.
 //
 // Weights: for each 32 output channels, byte b of the 32 rows: its low four bits are the index of group 2 b, its high
 // four bits that of group 2 b + 1. They are expanded for all tokens of a task, some words of K at a time.
@@ -37,7 +39,10 @@ inline int32_t centre(CodeType input) { return passes(input) == 2 ? 8 : (input.h
 inline int32_t centre_value(CodeType input) { return input.low + centre(input) * (passes(input) == 2 ? 17 : 1); }
 
 inline int64_t lut_pass_bytes(int64_t k) { return words_of_row(k) * kTableWordBytes; }
-inline int64_t lut_table_bytes(int64_t k, CodeType input) { return kTableHeader + passes(input) * lut_pass_bytes(k); }
+// With room for one table more.
+inline int64_t lut_table_bytes(int64_t k, CodeType input) {
+  return kTableHeader + passes(input) * lut_pass_bytes(k) + 64;
+}
 
 void interleave_lut(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out) {
   interleave_bytes(rows, n, k, kLutChannels, 1, [](const uint8_t* from, uint8_t* to) { *to = *from; }, out);
@@ -118,6 +123,52 @@ inline void expand_indices(const uint8_t* weights, int64_t words, uint8_t* out) 
   }
 }
 
+// Looks up the entries of a group, and loads tables and indices of the next one.
+template <int kTokens>
+inline void look_up_and_load(uint8x16_t (&table)[kTokens], uint8x16_t (&index)[kLutVectors],
+                             uint8x16_t (&entries)[kTokens][kLutVectors], const uint8_t* next_tables,
+                             int64_t token_bytes, const uint8_t* next_indices) {
+  BEBERT_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    BEBERT_UNROLL
+    for (int v = 0; v < kLutVectors; ++v) entries[t][v] = vqtbl1q_u8(table[t], index[v]);
+    table[t] = vld1q_u8(next_tables + t * token_bytes);
+  }
+  BEBERT_UNROLL
+  for (int v = 0; v < kLutVectors; ++v) index[v] = vld1q_u8(next_indices + 16 * v);
+}
+
+#if defined(__GNUC__)
+// In an order that suits processors that execute in order: GCC would wait for the loads.
+template <>
+inline void look_up_and_load<4>(uint8x16_t (&table)[4], uint8x16_t (&index)[kLutVectors],
+                                uint8x16_t (&entries)[4][kLutVectors], const uint8_t* next_tables, int64_t token_bytes,
+                                const uint8_t* next_indices) {
+  __asm__ volatile(
+      "tbl %[e0].16b, {%[t0].16b}, %[i0].16b\n\t"
+      "tbl %[e1].16b, {%[t0].16b}, %[i1].16b\n\t"
+      "ldr %q[t0], [%[tables]]\n\t"
+      "tbl %[e2].16b, {%[t1].16b}, %[i0].16b\n\t"
+      "tbl %[e3].16b, {%[t1].16b}, %[i1].16b\n\t"
+      "ldr %q[t1], [%[tables], %[bytes1]]\n\t"
+      "tbl %[e4].16b, {%[t2].16b}, %[i0].16b\n\t"
+      "tbl %[e5].16b, {%[t2].16b}, %[i1].16b\n\t"
+      "ldr %q[t2], [%[tables], %[bytes2]]\n\t"
+      "tbl %[e6].16b, {%[t3].16b}, %[i0].16b\n\t"
+      "tbl %[e7].16b, {%[t3].16b}, %[i1].16b\n\t"
+      "ldr %q[t3], [%[tables], %[bytes3]]\n\t"
+      "ldr %q[i0], [%[indices]]\n\t"
+      "ldr %q[i1], [%[indices], #16]"
+      : [e0] "=&w"(entries[0][0]), [e1] "=&w"(entries[0][1]), [e2] "=&w"(entries[1][0]), [e3] "=&w"(entries[1][1]),
+        [e4] "=&w"(entries[2][0]), [e5] "=&w"(entries[2][1]), [e6] "=&w"(entries[3][0]), [e7] "=&w"(entries[3][1]),
+        [t0] "+&w"(table[0]), [t1] "+&w"(table[1]), [t2] "+&w"(table[2]), [t3] "+&w"(table[3]), [i0] "+&w"(index[0]),
+        [i1] "+&w"(index[1])
+      : [tables] "r"(next_tables), [bytes1] "r"(token_bytes), [bytes2] "r"(2 * token_bytes),
+        [bytes3] "r"(3 * token_bytes), [indices] "r"(next_indices)
+      : "memory");
+}
+#endif
+
 // sums += 2^shift * look-ups of kTokens tokens, 32 channels and some groups of K, of which `period` fit a byte.
 template <int kTokens>
 void lut_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* indices, int64_t groups, int64_t period,
@@ -128,26 +179,30 @@ void lut_tile(const uint8_t* tables, int64_t token_bytes, const uint8_t* indices
     BEBERT_UNROLL
     for (int v = 0; v < 2 * kLutVectors; ++v) totals[t][v] = vdupq_n_u16(0);
   }
+  // Loaded before they are needed, and so once after the last.
+  uint8x16_t table[kTokens], index[kLutVectors];
+  BEBERT_UNROLL
+  for (int t = 0; t < kTokens; ++t) table[t] = vld1q_u8(tables + t * token_bytes);
+  BEBERT_UNROLL
+  for (int v = 0; v < kLutVectors; ++v) index[v] = vld1q_u8(indices + 16 * v);
   while (groups > 0) {
     const int64_t count = groups < period ? groups : period;
     groups -= count;
     uint8x16_t bytes[kTokens][kLutVectors];
-    const auto look_up = [&](auto add) BEBERT_INLINE {
-      uint8x16_t index[kLutVectors];
-      BEBERT_UNROLL
-      for (int v = 0; v < kLutVectors; ++v) index[v] = vld1q_u8(indices + 16 * v);
-      BEBERT_UNROLL
-      for (int t = 0; t < kTokens; ++t) {
-        const uint8x16_t table = vld1q_u8(tables + t * token_bytes);
-        BEBERT_UNROLL
-        for (int v = 0; v < kLutVectors; ++v) add(bytes[t][v], vqtbl1q_u8(table, index[v]));
-      }
+    const auto look_up = [&](uint8x16_t(&entries)[kTokens][kLutVectors]) BEBERT_INLINE {
       tables += 16;
       indices += kLutChannels;
+      look_up_and_load(table, index, entries, tables, token_bytes, indices);
     };
-    look_up([](uint8x16_t& sum, uint8x16_t entries) { sum = entries; });
+    look_up(bytes);
     for (int64_t g = 1; g < count; ++g) {
-      look_up([](uint8x16_t& sum, uint8x16_t entries) { sum = vaddq_u8(sum, entries); });
+      uint8x16_t entries[kTokens][kLutVectors];
+      look_up(entries);
+      BEBERT_UNROLL
+      for (int t = 0; t < kTokens; ++t) {
+        BEBERT_UNROLL
+        for (int v = 0; v < kLutVectors; ++v) bytes[t][v] = vaddq_u8(bytes[t][v], entries[t][v]);
+      }
     }
     BEBERT_UNROLL
     for (int t = 0; t < kTokens; ++t) {
@@ -176,7 +231,7 @@ void multiply_tables(const PackedBinaryMatMulTask& task, int64_t channel, Sums s
   const int64_t words = words_of_row(task.k), period = 255 / (4 * centre(task.input));
   const int64_t token_bytes = lut_table_bytes(task.k, task.input);
   start_sums(task, token_bytes, channel, sums);
-  alignas(64) uint8_t indices[kChunkWords * kWordGroups * kLutChannels];
+  alignas(64) uint8_t indices[kChunkWords * kWordGroups * kLutChannels + kLutChannels];
   for (int64_t c = 0; c < kChannelBlock; c += kLutChannels) {
     const uint8_t* weights = task.weights + weight_bytes(channel + c, task.k);
     for (int64_t w = 0; w < words; w += kChunkWords) {
