@@ -81,7 +81,7 @@ inline void sum_columns(const uint8_t* columns, int64_t length, int64_t column_s
   BEBERT_UNROLL
   for (int b = 0; b < 2; ++b) {
     __m256i sum = _mm256_setzero_si256();
-    for (int64_t i = 0; i < length; i += 4) {
+    for (int64_t i = 0; i < length && factor != 0; i += 4) {
       const __m256i pairs = _mm256_maddubs_epi16(byte, load_vector(columns + i / 4 * column_stride + 32 * b));
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, word));
     }

@@ -20,13 +20,6 @@ struct alignas(32) BlockOf {
   }
 };
 
-template <Activation kActivation>
-inline __m256 activate(__m256 y) {
-  if (kActivation == Activation::relu) return _mm256_max_ps(y, _mm256_setzero_ps());
-  if (kActivation == Activation::gelu) return gelu(y);
-  return y;
-}
-
 inline uint64_t first_bits(int64_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
 
 // A block starts at channel `channel`, of which the first `count` exist.
@@ -76,28 +69,43 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, int64_t co
   const BlockOf<float> scale(task.scale + channel, count), bias(task.bias + channel, count);
   const BlockOf<float> shift(task.shift + channel, count), inverse_step(task.inverse_step + channel, count);
   const CodeRange range(task.output);
-  const auto z = [&](const int32_t* token_sums, int64_t c) {
-    const __m256 product =
-        _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(token_sums + c)), _mm256_load_ps(scale.values + c));
-    const __m256 y = activate<kActivation>(_mm256_add_ps(product, _mm256_load_ps(bias.values + c)));
-    return _mm256_mul_ps(_mm256_add_ps(y, _mm256_load_ps(shift.values + c)), _mm256_load_ps(inverse_step.values + c));
+  // Of the 32 channels from c on.
+  const auto quantizer_inputs = [&](const int32_t* token_sums, int64_t c, __m256(&z)[4]) {
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const __m256 sum = _mm256_cvtepi32_ps(load_vector(token_sums + c + 8 * i));
+      z[i] = _mm256_mul_ps(sum, _mm256_load_ps(scale.values + c + 8 * i));
+      z[i] = _mm256_add_ps(z[i], _mm256_load_ps(bias.values + c + 8 * i));
+      if (kActivation == Activation::relu) z[i] = _mm256_max_ps(z[i], _mm256_setzero_ps());
+    }
+    if (kActivation == Activation::gelu) gelu(z);
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      z[i] = _mm256_add_ps(z[i], _mm256_load_ps(shift.values + c + 8 * i));
+      z[i] = _mm256_mul_ps(z[i], _mm256_load_ps(inverse_step.values + c + 8 * i));
+    }
   };
   const int64_t row_bytes = code_row_bytes(task.output, task.n);
   uint8_t* codes = task.codes_out + (kBits ? channel / 8 : channel);
   for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
+    uint64_t bits = 0;
+    alignas(32) uint8_t levels[kChannelBlock];
+    for (int64_t c = 0; c < kChannelBlock; c += 32) {
+      __m256 z[4];
+      quantizer_inputs(sums, c, z);
+      if (kBits) {
+        for (int i = 0; i < 4; ++i) bits |= static_cast<uint64_t>(range.bits(z[i])) << (c + 8 * i);
+      } else {
+        store_vector(levels + c,
+                     narrow_to_bytes(range.levels(z[0]), range.levels(z[1]), range.levels(z[2]), range.levels(z[3])));
+      }
+    }
     if (kBits) {
-      uint64_t bits = 0;
-      for (int c = 0; c < kChannelBlock; c += 8) bits |= static_cast<uint64_t>(range.bits(z(sums, c))) << c;
       bits &= first_bits(count);
       memcpy(codes, &bits, sizeof(bits));
-      continue;
+    } else {
+      memcpy(codes, levels, static_cast<size_t>(count));
     }
-    alignas(32) uint8_t levels[kChannelBlock];
-    for (int c = 0; c < kChannelBlock; c += 32) {
-      store_vector(levels + c, narrow_to_bytes(range.levels(z(sums, c)), range.levels(z(sums, c + 8)),
-                                               range.levels(z(sums, c + 16)), range.levels(z(sums, c + 24))));
-    }
-    memcpy(codes, levels, static_cast<size_t>(count));
   }
 }
 
