@@ -37,6 +37,9 @@ void store_floats(const PackedBinaryMatMulTask& task, const Tile& tile) {
   }
 }
 
+// a + b, rounded once, on the pipes of multiplication: those of addition are busy with conversions and comparisons.
+inline __m512 add(__m512 a, __m512 b) { return _mm512_fmadd_ps(a, _mm512_set1_ps(1.0f), b); }
+
 // Writes the codes of 16 channels.
 template <bool kBits>
 struct Writer {
@@ -44,13 +47,20 @@ struct Writer {
   CodeRange range;
   __mmask16 lanes;
 
-  __m512 z(__m512 y) const { return _mm512_mul_ps(_mm512_add_ps(y, shift), inverse_step); }
+  __m512 z(__m512 y) const { return _mm512_mul_ps(add(y, shift), inverse_step); }
+  __m512 below(__m512 y) const { return _mm512_min_ps(z(y), range.high); }
+
+  // Numbers below all of int32 become its least, and so the least level, as every number below `low`.
+  void write_levels(__m512 below_y, uint8_t* codes) const {
+    const __m512i level = _mm512_sub_epi32(_mm512_cvtps_epi32(below_y), range.low_value);
+    store_bytes(codes, lanes, _mm512_max_epi32(level, _mm512_setzero_si512()));
+  }
 
   void write(__m512 y, uint8_t* codes) const {
     if (kBits) {
       store_mask(codes, range.bits(lanes, z(y)));
     } else {
-      store_bytes(codes, lanes, range.levels(z(y)));
+      write_levels(below(y), codes);
     }
   }
 
@@ -61,14 +71,13 @@ struct Writer {
       if (_mm512_mask_cmp_ps_mask(lanes, distance, margin, _CMP_NGT_UQ)) return false;
       store_mask(codes, range.bits(lanes, z(y)));
     } else {
-      // Ties are 1/2 from the nearest integer. Numbers below all of int32 become its least.
-      const __m512 below = _mm512_min_ps(z(y), range.high);
-      const __m512 nearest = _mm512_roundscale_ps(below, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-      const __m512 fraction = _mm512_abs_ps(_mm512_sub_ps(below, nearest));
+      // Ties are 1/2 from the nearest integer.
+      const __m512 clamped = below(y);
+      const __m512 nearest = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      const __m512 fraction = _mm512_abs_ps(_mm512_sub_ps(clamped, nearest));
       if (_mm512_mask_cmp_ps_mask(lanes, fraction, _mm512_sub_ps(_mm512_set1_ps(0.5f), margin), _CMP_NLT_UQ))
         return false;
-      const __m512i level = _mm512_sub_epi32(_mm512_cvtps_epi32(below), range.low_value);
-      store_bytes(codes, lanes, _mm512_max_epi32(level, _mm512_setzero_si512()));
+      write_levels(clamped, codes);
     }
     return true;
   }
@@ -114,7 +123,7 @@ void store_codes(const PackedBinaryMatMulTask& task, const Tile& tile) {
     uint8_t* codes = task.codes_out + tile.token * row_bytes + (kBits ? channel / 8 : channel);
     const auto y = [&](int64_t t) {
       const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(tile.sums + t * kChannelBlock + c));
-      return _mm512_add_ps(_mm512_mul_ps(sum, scale), bias);
+      return add(_mm512_mul_ps(sum, scale), bias);
     };
     const GeluMargin margin(inverse_step);
     if (kActivation == Activation::gelu && margin.useful) {
