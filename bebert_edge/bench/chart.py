@@ -84,7 +84,12 @@ def _write(axis: Axes, row: int, result: Result) -> None:
     """Writes beside a bar its time, and what it is compared with or how it was made."""
     time = result.time.median
     times = "   ".join(f"{ratio.median:.1f}\u00d7 {name}" for name, ratio in result.ratios.items())
-    place: dict[str, Any] = {"xycoords": "data", "textcoords": "offset points", "va": "center_baseline", "annotation_clip": False}
+    place: dict[str, Any] = {
+        "xycoords": "data",
+        "textcoords": "offset points",
+        "va": "center_baseline",
+        "annotation_clip": False,
+    }
     text = f"{time:.{2 if time < 10 else 1 if time < 100 else 0}f} ms"
     axis.annotate(text, (time, row), (5, 0), fontweight="bold", **place)
     faint: dict[str, Any] = {"color": TEXT, "fontsize": 8.5} if times else {"color": FAINT, "fontsize": 7.5}
