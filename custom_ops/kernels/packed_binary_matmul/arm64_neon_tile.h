@@ -2,7 +2,7 @@
 // What the products and the epilogue of the Arm paths share. Included by arm64_neon.cc and arm64_dotprod.cc only.
 //
 // Bounds are those of Cortex-A76 (Software Optimization Guide, PJDOC-466751330-7215): two vector pipes, and nearly all
-// that is used here runs on both. custom_ops/bench/arm64_loops.sh counts the instructions of the innermost loops.
+// that is used here runs on both. custom_ops/bench/arm64_loops.py counts the instructions of the innermost loops.
 #ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_ARM64_NEON_TILE_H_
 #define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_ARM64_NEON_TILE_H_
 
