@@ -109,6 +109,8 @@ void test_packed_binary_matmul(uint64_t seed) {
         compare(random, c);
       }
     }
+    // More channels of K, tokens and output channels than one pass of a kernel takes.
+    compare(random, {1, 1, 70, 1700, 70, input, random.pick(kCodeTypes), Activation::none, false});
     // Enough work for a split over output channels.
     compare(random, {1, 1, 16, 768, 768, input, random.pick(kCodeTypes), Activation::gelu, true});
   }
