@@ -17,9 +17,11 @@ constexpr int64_t kByteLength = 256;
 // The codes of one row plus `add` as bytes; zeros up to `padded`, a multiple of 32.
 inline void unpack_bytes(const uint8_t* row, int64_t count, int64_t padded, int32_t add, uint8_t* bytes) {
   const __m256i adds = _mm256_set1_epi8(static_cast<char>(add));
-  for (int64_t d = 0; d < padded; d += 32) {
+  int64_t d = 0;
+  for (; d < count; d += 32) {
     store_vector(bytes + d, _mm256_add_epi8(load_bytes(row + d, count - d, static_cast<uint8_t>(-add)), adds));
   }
+  for (; d < padded; d += 32) store_vector(bytes + d, _mm256_setzero_si256());
 }
 
 // rows [keys, stride] to [keys / 4, stride, 4 keys]; keys is a multiple of 4, stride of 32.
