@@ -180,7 +180,7 @@ struct Head {
   void probabilities_by_bytes(int64_t first, int64_t count) const {
     const int64_t stride = shape.padded_channels;
     const uint8_t* query = unpack_rows(head.query, first, count, kRows, 0, b.query_words);
-    for (int64_t j = 0; j < shape.padded_keys; j += 16) {
+    for (int64_t j = 0; j < shape.keys; j += 16) {
       multiply_bytes(query, stride, round_up(shape.head_size, 4), key_bytes() + j * stride, 64, b.key_terms + j,
                      b.scores + j, shape.padded_keys);
     }
@@ -190,7 +190,7 @@ struct Head {
   void probabilities_by_words(int64_t first, int64_t count) const {
     const int64_t stride = shape.padded_channels;
     unpack_rows(head.query, first, count, kRows, b.query_words);
-    for (int64_t j = 0; j < shape.padded_keys; j += 16) {
+    for (int64_t j = 0; j < shape.keys; j += 16) {
       multiply_words(b.query_words, stride, round_up(shape.head_size, 2), b.key_words + j * stride, 32, b.scores + j,
                      shape.padded_keys);
     }
@@ -220,7 +220,7 @@ struct Head {
 
   void contexts(int64_t count) const {
     if (shape.bytes) {
-      for (int64_t d = 0; d < shape.padded_channels; d += 16) {
+      for (int64_t d = 0; d < shape.head_size; d += 16) {
         multiply_bytes(b.counts, shape.padded_keys, round_up(shape.keys, 4), value_bytes() + d * 4,
                        shape.padded_channels * 4, b.value_terms + d, b.contexts + d, shape.padded_channels);
       }
@@ -228,7 +228,7 @@ struct Head {
     }
     if (!shape.bit_contexts) {
       if (shape.bit_scores) widen_probabilities(count);
-      for (int64_t d = 0; d < shape.padded_channels; d += 16) {
+      for (int64_t d = 0; d < shape.head_size; d += 16) {
         multiply_words(b.probabilities, shape.padded_keys, round_up(shape.keys, 2), b.value_words + d * 2,
                        shape.padded_channels * 2, b.contexts + d, shape.padded_channels);
       }
