@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include <atomic>
+
 #include "../dispatch.h"
 
 namespace bebert {
@@ -43,7 +45,7 @@ struct Job {
   const Host& host;
   Kernel kernel;
   int64_t group, groups;  // heads of one task, tasks of one sequence
-  volatile bool out_of_memory;
+  std::atomic<bool> out_of_memory;
 };
 
 HeadCodes head_codes(const AttentionCodes& codes, const int64_t* offsets, int64_t member, int64_t head_size,
@@ -75,7 +77,7 @@ void run_task(void* argument, size_t task) {
   const size_t scratch_bytes = job.kernel.scratch(a.config, queries, key_offsets[1] - key_offsets[0]);
   void* scratch = job.host.allocate(job.host.context, scratch_bytes);
   if (!scratch) {
-    job.out_of_memory = true;
+    job.out_of_memory.store(true, std::memory_order_relaxed);
     return;
   }
   for (int64_t h = first_head; h < end_head; ++h) {
@@ -112,7 +114,7 @@ bool binary_attention(Isa isa, const BinaryAttentionArguments& arguments, const 
   Job job = {arguments, host, choose(isa), group, groups, false};
   const int64_t tasks = arguments.members * arguments.sequences * groups;
   host.parallel_for(host.context, run_task, static_cast<size_t>(tasks), &job);
-  return !job.out_of_memory;
+  return !job.out_of_memory.load(std::memory_order_relaxed);
 }
 
 }  // namespace bebert

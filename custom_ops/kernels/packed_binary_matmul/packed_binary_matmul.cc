@@ -2,6 +2,8 @@
 // The driver: splits the product into tasks of some tokens by some output channels of one member.
 #include "packed_binary_matmul.h"
 
+#include <atomic>
+
 #include "kernel.h"
 
 namespace bebert {
@@ -34,7 +36,7 @@ struct Job {
   int64_t block, blocks;   // tokens of one block, blocks of one member
   int64_t slice, slices;   // output channels of one task, tasks of one block
   uint8_t* shared_tables;  // [code_members, even(tokens), table_bytes], or null if each task builds its own
-  volatile bool out_of_memory;
+  std::atomic<bool> out_of_memory;
 
   Job(const PackedBinaryMatMulPlan& plan_, const PackedBinaryMatMulArgs& args_, const Host& host_)
       : plan(plan_),
@@ -119,7 +121,7 @@ void multiply(void* argument, size_t index) {
   }
   void* tables = job.host.allocate(job.host.context, static_cast<size_t>(even(task.tokens) * job.table_bytes));
   if (!tables) {
-    job.out_of_memory = true;
+    job.out_of_memory.store(true, std::memory_order_relaxed);
     return;
   }
   job.kernel.build_tables(task.codes, task.tokens, plan.k, plan.input, tables);
@@ -163,7 +165,7 @@ bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBi
   }
   host.parallel_for(host.context, multiply, static_cast<size_t>(plan.members * job.blocks * job.slices), &job);
   if (job.shared_tables) host.release(host.context, job.shared_tables);
-  return !job.out_of_memory;
+  return !job.out_of_memory.load(std::memory_order_relaxed);
 }
 
 }  // namespace bebert
