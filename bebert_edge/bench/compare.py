@@ -19,7 +19,7 @@ from bebert_edge.bench.report import Comparison, Model, OpProfile, Report, Resul
 from bebert_edge.bench.shape import Feed, Shape
 from bebert_edge.bench.subjects import Subject
 from bebert_edge.bench.summary import Ratio, Summary
-from bebert_edge.bench.timing import WARM_SECONDS, best_of, clock_name, time_in_turn
+from bebert_edge.bench.timing import best_of, clock_name, time_in_turn, warm_seconds
 from bebert_edge.errors import BenchError, NativeLibraryError
 
 CHOICE_RUNS, CHOICE_SECONDS = 10, 1.5
@@ -171,7 +171,7 @@ class _Comparer:
             self.settings.rounds,
             self.settings.seconds,
             lambda done, rounds: self.progress(f"timing {where}", done, rounds),
-            WARM_SECONDS,
+            warm_seconds(threads),
         )
         results = []
         for entry, own in zip(entries, turns, strict=True):

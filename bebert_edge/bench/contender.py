@@ -72,14 +72,12 @@ class Contender:
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Options that every session of onnxruntime has here."""
+    """Options that every session of onnxruntime has here: its defaults, but for the number of threads."""
     from bebert_edge.runtime.session import quiet_options
 
     options = quiet_options()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A pool that spins after its run would take the cores from the contender that runs next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 

@@ -12,6 +12,8 @@ from bebert_edge.bench.contender import Run
 MIN_ROUNDS = 10
 WARM_SECONDS = 0.03
 """Models of 20 MB needed some six runs, 15 ms, until their weights were back in a shared L3 cache."""
+SPINNING_SECONDS = 0.1
+"""onnxruntime's threads spin on for some 45 ms after a run, on cores that the next contender needs."""
 Progress = Callable[[int, int], None]
 
 
@@ -42,6 +44,11 @@ class Turns:
 
     cold: Times = field(default_factory=Times)
     warm: Times = field(default_factory=Times)
+
+
+def warm_seconds(threads: int) -> float:
+    """How long a contender has to run before a run counts as warm."""
+    return WARM_SECONDS if threads == 1 else SPINNING_SECONDS
 
 
 def clock_name(threads: int) -> str:

@@ -43,7 +43,7 @@ needs_torch = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "WARM_SECONDS", 0)
+    monkeypatch.setattr(compare, "warm_seconds", lambda threads: 0)
 
 
 @pytest.fixture
