@@ -1,59 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // For some queries at a time: scores, probabilities, contexts, codes. Scores are counted bits where the codes are
 // bits, contexts where the probabilities are too; anything else is a product of bytes.
-#include "../memory.h"
-#include "binary_attention.h"
 #include "x86_avx512_bits.h"
+#include "x86_avx512_buffers.h"
 #include "x86_avx512_bytes.h"
+#include "x86_avx512_softmax.h"
 
 namespace bebert {
 
 namespace {
-
-struct Sizes {
-  int64_t head_size, keys;
-  int64_t padded_channels;  // to whole pairs of vectors of int32
-  int64_t padded_keys;      // to whole vectors of bytes
-  int64_t score_tiles;      // tiles whose scores stay in the nearest cache
-
-  Sizes(const AttentionConfig& config, int64_t key_count)
-      : head_size(config.head_size),
-        keys(key_count),
-        padded_channels(round_up(config.head_size, 32)),
-        padded_keys(round_up(key_count, 64)),
-        score_tiles(padded_keys <= 128   ? kTiles
-                    : padded_keys <= 256 ? kTiles / 2
-                                         : 1) {}
-};
-
-struct Buffers {
-  uint8_t* rows;           // [16, padded_channels] and kUnpackExcess: scratch
-  uint8_t* keys;           // byte planes, or transposed rows
-  uint8_t* values;         // bit planes, or transposed rows
-  uint8_t* query;          // [kTiles, kRows, padded_channels] and kUnpackExcess
-  int32_t* key_term;       // [padded_keys]
-  int32_t* value_term;     // [padded_channels]
-  int32_t* scores;         // [score_tiles, kRows, padded_keys]
-  uint8_t* probabilities;  // [kTiles, kRows, padded_keys]; before that, distances
-  int32_t* contexts;       // [kRows, padded_channels]
-  uint64_t* bits;          // [kTiles, padded_keys / 64, kRows]
-  ExponentialTable* exponentials;
-  OutputLimits* limits;  // [kTableSize / 16]
-
-  Buffers(Workspace& workspace, const Sizes& s)
-      : rows(workspace.take<uint8_t>(16 * s.padded_channels + kUnpackExcess)),
-        keys(workspace.take<uint8_t>(s.padded_keys * s.padded_channels)),
-        values(workspace.take<uint8_t>(s.padded_keys * s.padded_channels)),
-        query(workspace.take<uint8_t>(kTiles * kRows * s.padded_channels + kUnpackExcess)),
-        key_term(workspace.take<int32_t>(s.padded_keys)),
-        value_term(workspace.take<int32_t>(s.padded_channels)),
-        scores(workspace.take<int32_t>(s.score_tiles * kRows * s.padded_keys)),
-        probabilities(workspace.take<uint8_t>(kTiles * kRows * s.padded_keys)),
-        contexts(workspace.take<int32_t>(kRows * s.padded_channels)),
-        bits(workspace.take<uint64_t>(kTiles * kRows * s.padded_keys / 64)),
-        exponentials(workspace.take<ExponentialTable>(1)),
-        limits(workspace.take<OutputLimits>(kTableSize / 16)) {}
-};
 
 // Sums of products could exceed int32.
 bool too_long(int64_t head_size, int64_t keys) { return head_size > kMaximumChannels || keys > kMaximumKeys; }
