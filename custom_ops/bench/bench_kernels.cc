@@ -3,7 +3,7 @@
 //
 // A row gives the fastest and the median of many short runs. Products are also given as a share of the peak: the rate
 // of their innermost operations without memory, measured just before. Behind it stands what the creation of a session
-// spends on the product: interleaving weights, and finding intervals of zeros.
+// spends on the product: interleaving weights, and finding intervals of zeros or thresholds of levels.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -138,6 +138,12 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
     search = measure([&] { packed_binary_matmul_zero_ranges(plan, args, zero_begin.data, zero_length.data); });
     args.zero_begin = zero_begin.data;
     args.zero_length = zero_length.data;
+  }
+  const size_t level_bytes = output.name ? packed_binary_matmul_level_bytes(plan, output.code, activation) : 0;
+  const Buffer<uint8_t> levels(static_cast<int64_t>(level_bytes));
+  if (level_bytes > 0) {
+    search = measure([&] { packed_binary_matmul_find_levels(plan, args, levels.data); });
+    args.levels = levels.data;
   }
   const double peak_rate = peak(isa, input.code);
   const Times times = measure([&] { packed_binary_matmul_run(plan, args, host); });

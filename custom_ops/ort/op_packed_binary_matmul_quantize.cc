@@ -19,6 +19,7 @@ struct PackedBinaryMatMulQuantizeKernel {
   Activation activation;
   int32_t* zero_begin;  // [members, n], or null; zero_length stands behind it
   uint32_t* zero_length;
+  void* levels;  // or null
 
   OrtStatus* create(const OrtKernelInfo* info) {
     const Attributes attributes = {node, info};
@@ -27,18 +28,22 @@ struct PackedBinaryMatMulQuantizeKernel {
     activation = static_cast<Activation>(number);
     BEBERT_TRY(attributes.code("output_code", &output_code));
     BEBERT_TRY(weights.create(node, info, isa));
-    return find_zero_ranges();
+    return find_codes_by_sums();
   }
 
-  OrtStatus* find_zero_ranges() {
+  OrtStatus* find_codes_by_sums() {
     PackedBinaryMatMulArgs args = {};
     BEBERT_TRY(weights.constant_parameter(node, 2, "scale", &args.scale));
     BEBERT_TRY(weights.constant_parameter(node, 3, "bias", &args.bias));
     BEBERT_TRY(weights.constant_parameter(node, 4, "shift", &args.shift));
     BEBERT_TRY(weights.constant_parameter(node, 5, "inverse_step", &args.inverse_step));
-    if (output_code.width != 1 || !args.scale || !args.bias || !args.shift || !args.inverse_step) return nullptr;
+    if (!args.scale || !args.bias || !args.shift || !args.inverse_step) return nullptr;
     args.output = output_code;
     args.activation = activation;
+    return output_code.width == 1 ? find_zero_ranges(args) : find_levels(args);
+  }
+
+  OrtStatus* find_zero_ranges(const PackedBinaryMatMulArgs& args) {
     const size_t channels = static_cast<size_t>(weights.plan.members * weights.plan.n);
     zero_begin = static_cast<int32_t*>(node.allocate(2 * channels * sizeof(int32_t)));
     if (!zero_begin) return node.out_of_memory();
@@ -46,6 +51,17 @@ struct PackedBinaryMatMulQuantizeKernel {
     if (packed_binary_matmul_zero_ranges(weights.plan, args, zero_begin, zero_length)) return nullptr;
     node.release(zero_begin);
     zero_begin = nullptr;
+    return nullptr;
+  }
+
+  OrtStatus* find_levels(const PackedBinaryMatMulArgs& args) {
+    const size_t bytes = packed_binary_matmul_level_bytes(weights.plan, output_code, activation);
+    if (bytes == 0) return nullptr;
+    levels = node.allocate(bytes);
+    if (!levels) return node.out_of_memory();
+    if (packed_binary_matmul_find_levels(weights.plan, args, levels) > 0) return nullptr;
+    node.release(levels);
+    levels = nullptr;
     return nullptr;
   }
 
@@ -60,6 +76,7 @@ struct PackedBinaryMatMulQuantizeKernel {
     args.output = output_code;
     args.zero_begin = zero_begin;
     args.zero_length = zero_length;
+    args.levels = levels;
     BEBERT_TRY(operands.read(&args));
     BEBERT_TRY(operands.parameter(4, "shift", &args.shift));
     BEBERT_TRY(operands.parameter(5, "inverse_step", &args.inverse_step));
@@ -69,6 +86,7 @@ struct PackedBinaryMatMulQuantizeKernel {
   }
 
   void destroy() {
+    node.release(levels);
     node.release(zero_begin);
     weights.destroy(node);
   }

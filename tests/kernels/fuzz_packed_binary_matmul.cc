@@ -56,17 +56,24 @@ void vary(Random& random, const MatMulCase& c, const MatMulInputs& inputs) {
   }
 }
 
-// The product of one path; with `ranges`, bits by intervals of sums where the path can.
-void multiply(const Fuzz& fuzz, const MatMulCase& c, const MatMulInputs& inputs, Isa isa, bool ranges,
+// The product of one path; with `by_sums`, codes by the sum alone where the path can.
+void multiply(const Fuzz& fuzz, const MatMulCase& c, const MatMulInputs& inputs, Isa isa, bool by_sums,
               const MatMulOutputs& out) {
   TestHost host;
   const MatMul product(c, inputs, isa, host);
   PackedBinaryMatMulArgs args = product.arguments();
-  const Array<int32_t> begin(ranges ? c.members * c.n : 0);
-  const Array<uint32_t> length(ranges ? c.members * c.n : 0);
-  if (ranges && packed_binary_matmul_zero_ranges(product.plan, args, begin.data(), length.data())) {
+  const bool bits = by_sums && c.output.width == 1;
+  const Array<int32_t> begin(bits ? c.members * c.n : 0);
+  const Array<uint32_t> length(bits ? c.members * c.n : 0);
+  if (bits && packed_binary_matmul_zero_ranges(product.plan, args, begin.data(), length.data())) {
     args.zero_begin = begin.data();
     args.zero_length = length.data();
+  }
+  const size_t level_bytes = by_sums ? packed_binary_matmul_level_bytes(product.plan, c.output, c.activation) : 0;
+  const Array<uint8_t> levels(static_cast<int64_t>(level_bytes), 64);
+  if (level_bytes > 0) {
+    packed_binary_matmul_find_levels(product.plan, args, levels.data());
+    args.levels = levels.data();
   }
   fuzz.run(host, [&] { product.run(args, out, host); });
 }
@@ -77,15 +84,15 @@ void fuzz_packed_binary_matmul(Fuzz& fuzz) {
   const MatMulCase c = draw_case(fuzz.random);
   const MatMulInputs inputs(fuzz.random, c);
   vary(fuzz.random, c, inputs);
-  const bool ranges = c.to_codes && c.output.width == 1 && fuzz.random.one_in(2);
+  const bool by_sums = c.to_codes && fuzz.random.one_in(2);
   fuzz.announce(Isa::scalar);
   const MatMulOutputs expected(c);
   run(c, inputs, Isa::scalar, expected);
   for (Isa isa : fuzz.paths) {
     fuzz.announce(isa);
     const MatMulOutputs found(c, fuzz.initial);
-    multiply(fuzz, c, inputs, isa, ranges, found);
-    const std::string what = c.describe(isa) + (ranges ? ", by ranges of sums" : "");
+    multiply(fuzz, c, inputs, isa, by_sums, found);
+    const std::string what = c.describe(isa) + (by_sums ? ", by sums" : "");
     expect_same(found.y, expected.y, what);
     expect_same(found.codes, expected.codes, what);
   }

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     std::fflush(stdout);
     bebert::test_packed_binary_matmul(seed);
+    bebert::test_packed_binary_matmul_levels(seed);
     bebert::test_packed_binary_matmul_zero_ranges(seed);
     bebert::test_binary_attention(seed);
     bebert::test_rows(seed);

@@ -8,6 +8,7 @@
 namespace bebert {
 
 void test_packed_binary_matmul(uint64_t seed);
+void test_packed_binary_matmul_levels(uint64_t seed);
 void test_packed_binary_matmul_zero_ranges(uint64_t seed);
 void test_binary_attention(uint64_t seed);
 void test_rows(uint64_t seed);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Codes of width 1 with constant parameters, where kernels may decide by the integer sum alone."""
+"""Codes with constant parameters, where kernels may decide by the integer sum alone."""
 
 from __future__ import annotations
 
@@ -42,6 +42,36 @@ def test_codes_equal_reference(code: str, output: str, activation: int) -> None:
     for constants in (("weight", *PARAMETERS), ("weight", "scale", "bias", "shift"), PARAMETERS):
         found = run_op("PackedBinaryMatMulQuantize", inputs, attributes, constants=constants)
         assert_same(found, [expected], constants)
+
+
+@pytest.mark.parametrize("activation", [0, 1, 2])
+@pytest.mark.parametrize("output", ["ternary", "int2", "int4", "uint4"])
+@pytest.mark.parametrize("code", ["sign", "bool", "int4", "uint4"])
+def test_levels_equal_reference(code: str, output: str, activation: int) -> None:
+    """Parameters as trained models have them, but for one channel in a hundred."""
+    rng = np.random.default_rng(5)
+    members, tokens, k, n = 2, 40, 130, 200
+    shape = (members, n)
+    high = CODE_TYPES[output].high
+    inputs = {
+        "codes": random_codes(rng, CODE_TYPES[code], (members, tokens, k)),
+        "weight": random_codes(rng, CODE_TYPES["sign"], (members, n, k)),
+        "scale": rng.uniform(0.5, 2, shape) / (np.sqrt(k) * CODE_TYPES[code].high),
+        "bias": rng.uniform(-1, 1, shape),
+        "shift": rng.uniform(-0.2, 0.2, shape),
+        "inverse_step": rng.uniform(0.3, 0.5, shape) * high * np.where(rng.random(shape) < 0.01, -1, 1),
+    }
+    for name in PARAMETERS:
+        inputs[name] = inputs[name].astype(np.float32)
+    attributes = {
+        "k": k,
+        "input_code": CODE_TYPES[code].triple,
+        "output_code": CODE_TYPES[output].triple,
+        "activation": activation,
+    }
+    expected = reference.packed_binary_matmul_quantize(**inputs, **attributes)
+    found = run_op("PackedBinaryMatMulQuantize", inputs, attributes, constants=("weight", *PARAMETERS))
+    assert_same(found, [expected], output)
 
 
 def test_a_wrong_shape_of_a_constant_names_it() -> None:

@@ -23,6 +23,7 @@ struct PackedBinaryMatMulTask {
   // Null, or for codes of width 1: the bit of channel c is uint32_t(sum - zero_begin[c]) > zero_length[c].
   const int32_t* zero_begin;
   const uint32_t* zero_length;
+  const void* levels;  // null, or what find_levels wrote
   float* y;            // [tokens, n], or null
   uint8_t* codes_out;  // [tokens, code_row_bytes(output, n)], or null
   int64_t tokens, n, k;
@@ -44,7 +45,18 @@ struct PackedBinaryMatMulKernel {
   // kChannelBlock + c], 64-byte aligned, to outputs of every token of the task. Null where intervals of zeros gain
   // nothing.
   void (*store)(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums);
+  // Codes of width 8 by the exact sum alone, or null. Bytes for the n channels of one member, a multiple of 64; 0 for
+  // code types, k and activations that gain nothing. find_levels reads k, n, code types, activation and parameters,
+  // writes what `multiply` then decides by, and returns for how many channels it found a way: the others keep the float
+  // arithmetic.
+  size_t (*level_bytes)(int64_t n, int64_t k, CodeType input, CodeType output, Activation activation) = nullptr;
+  int64_t (*find_levels)(const PackedBinaryMatMulTask& task, void* levels) = nullptr;
 };
+
+// The largest magnitude of the sum of k codes, whatever the signs.
+static inline int64_t largest_sum(int64_t k, CodeType input) {
+  return k * (input.high > -input.low ? input.high : -input.low);
+}
 
 #define KERNEL(isa) extern const PackedBinaryMatMulKernel packed_binary_matmul_##isa;
 #include "kernels.inc"

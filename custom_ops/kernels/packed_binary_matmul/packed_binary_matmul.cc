@@ -27,6 +27,13 @@ int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t even(int64_t a) { return a + a % 2; }
 
+// Of one member.
+int64_t level_bytes(const PackedBinaryMatMulPlan& plan, CodeType output, Activation activation) {
+  const PackedBinaryMatMulKernel& kernel = choose_kernel(plan.isa);
+  if (!kernel.level_bytes) return 0;
+  return static_cast<int64_t>(kernel.level_bytes(plan.n, plan.k, plan.input, output, activation));
+}
+
 struct Job {
   const PackedBinaryMatMulPlan& plan;
   const PackedBinaryMatMulArgs& args;
@@ -100,6 +107,8 @@ void multiply(void* argument, size_t index) {
     task.codes_out = args.codes_out + (member * args.tokens + token) * code_row_bytes(args.output, plan.n);
     task.output = args.output;
     task.activation = args.activation;
+    if (args.levels)
+      task.levels = static_cast<const uint8_t*>(args.levels) + member * level_bytes(plan, args.output, args.activation);
     if (args.zero_begin) {
       task.zero_begin = args.zero_begin + member * plan.n;
       task.zero_length = args.zero_length + member * plan.n;
@@ -151,6 +160,30 @@ void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const u
                         m.out + member * m.kernel.interleaved_bytes(m.plan.n, m.plan.k));
   };
   host.parallel_for(host.context, interleave_member, static_cast<size_t>(plan.members), &members);
+}
+
+size_t packed_binary_matmul_level_bytes(const PackedBinaryMatMulPlan& plan, CodeType output, Activation activation) {
+  return static_cast<size_t>(plan.members * level_bytes(plan, output, activation));
+}
+
+int64_t packed_binary_matmul_find_levels(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
+                                         void* levels) {
+  int64_t found = 0;
+  for (int64_t member = 0; member < plan.members; ++member) {
+    PackedBinaryMatMulTask task = {};
+    task.scale = args.scale + member * plan.n;
+    task.bias = args.bias + member * plan.n;
+    task.shift = args.shift + member * plan.n;
+    task.inverse_step = args.inverse_step + member * plan.n;
+    task.n = plan.n;
+    task.k = plan.k;
+    task.input = plan.input;
+    task.output = args.output;
+    task.activation = args.activation;
+    void* of_member = static_cast<uint8_t*>(levels) + member * level_bytes(plan, args.output, args.activation);
+    found += choose_kernel(plan.isa).find_levels(task, of_member);
+  }
+  return found;
 }
 
 bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,

@@ -34,6 +34,7 @@ struct PackedBinaryMatMulArgs {
   CodeType output;
   const int32_t* zero_begin;    // [members, n], as packed_binary_matmul_zero_ranges found them, or null
   const uint32_t* zero_length;  // [members, n]
+  const void* levels;           // as packed_binary_matmul_find_levels wrote it, or null
   float* y;                     // [members, tokens, n], or null
   uint8_t* codes_out;           // [members, tokens, code_row_bytes(output, n)], or null; exactly one of both is set
 };
@@ -52,6 +53,15 @@ void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const u
 // where the path gains nothing by it, there are too many sums, or some channel has more than one interval.
 bool packed_binary_matmul_zero_ranges(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
                                       int32_t* begin, uint32_t* length);
+
+// A level of a code of width 8 is a function of the exact sum too. Bytes of what packed_binary_matmul_find_levels
+// writes about those of all channels; 0 where the path gains nothing by it.
+size_t packed_binary_matmul_level_bytes(const PackedBinaryMatMulPlan& plan, CodeType output, Activation activation);
+
+// Reads activation, output and the parameters of `args`; levels: 64-byte aligned. Returns for how many channels it
+// found thresholds of the sum: the others keep the float arithmetic.
+int64_t packed_binary_matmul_find_levels(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
+                                         void* levels);
 
 // False when the host could not allocate scratch memory; the outputs are then unspecified.
 bool packed_binary_matmul_run(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args, const Host& host);

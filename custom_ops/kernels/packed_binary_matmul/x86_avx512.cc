@@ -2,6 +2,7 @@
 // AVX-512 with VPOPCNTDQ, VBMI and VNNI: for each 64 output channels the exact sums of all tokens of a task, then their
 // epilogue.
 #include "x86_avx512_epilogue.h"
+#include "x86_avx512_find_levels.h"
 #include "x86_avx512_lut.h"
 #include "x86_avx512_xnor.h"
 
@@ -32,7 +33,7 @@ void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType inpu
 }
 
 void store(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
-  choose_epilogue(task)(task, {channel, 0, task.tokens, sums});
+  choose_epilogue(task)(task, {channel, kChannelBlock, 0, task.tokens, sums});
 }
 
 // `product(channel, output_of)` multiplies a block of channels; its sums go to their outputs from registers where that
@@ -55,7 +56,7 @@ void multiply_blocks(const PackedBinaryMatMulTask& task, Product product) {
       });
     } else {
       product(channel, [&](int64_t token) { return ToSums{sums + token}; });
-      epilogue(task, {channel, 0, task.tokens, sums[0]});
+      epilogue(task, {channel, kChannelBlock, 0, task.tokens, sums[0]});
     }
   }
 }
@@ -70,9 +71,31 @@ void multiply(const PackedBinaryMatMulTask& task) {
   }
 }
 
+size_t level_bytes(int64_t n, int64_t k, CodeType input, CodeType output, Activation activation) {
+  // To search among 16 levels takes as long as float arithmetic without GELU.
+  const int most = activation == Activation::gelu ? kMostThresholds : 3;
+  const bool few_levels = output.width == 8 && output.high - output.low <= most;
+  // Thresholds lie between one below the least sum and one above the largest.
+  if (!few_levels || largest_sum(k, input) > INT16_MAX - 2) return 0;
+  return static_cast<size_t>(level_blocks(n)) * sizeof(LevelThresholds);
+}
+
+int64_t find_levels(const PackedBinaryMatMulTask& task, void* levels) {
+  LevelThresholds* blocks = static_cast<LevelThresholds*>(levels);
+  switch (task.activation) {
+    case Activation::relu:
+      return find_levels<Activation::relu>(task, blocks);
+    case Activation::gelu:
+      return find_levels<Activation::gelu>(task, blocks);
+    case Activation::none:
+      break;
+  }
+  return find_levels<Activation::none>(task, blocks);
+}
+
 }  // namespace
 
-const PackedBinaryMatMulKernel packed_binary_matmul_x86_avx512 = {interleaved_bytes, interleave, table_bytes,
-                                                                  build_tables,      multiply,   store};
+const PackedBinaryMatMulKernel packed_binary_matmul_x86_avx512 = {
+    interleaved_bytes, interleave, table_bytes, build_tables, multiply, store, level_bytes, find_levels};
 
 }  // namespace bebert

@@ -4,6 +4,7 @@
 #define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX512_EPILOGUE_H_
 
 #include "../x86_avx512_arithmetic.h"
+#include "x86_avx512_levels.h"
 #include "x86_avx512_tile.h"
 
 namespace bebert {
@@ -18,7 +19,7 @@ inline __m512 activate(__m512 y) {
 
 // Channels from `channel` on, and tokens from `token` on: those of `sums`, rows of kChannelBlock.
 struct Tile {
-  int64_t channel, token, tokens;
+  int64_t channel, channels, token, tokens;
   const int32_t* sums;
 };
 
@@ -112,7 +113,7 @@ template <Activation kActivation, bool kBits>
 void store_codes(const PackedBinaryMatMulTask& task, const Tile& tile) {
   const int64_t row_bytes = code_row_bytes(task.output, task.n);
   const CodeRange range(task.output);
-  for (int64_t c = 0; c < kChannelBlock && tile.channel + c < task.n; c += 16) {
+  for (int64_t c = 0; c < tile.channels && tile.channel + c < task.n; c += 16) {
     const int64_t channel = tile.channel + c;
     const __mmask16 mask = first_lanes(task.n - channel);
     const __m512 scale = _mm512_maskz_loadu_ps(mask, task.scale + channel);
@@ -191,9 +192,7 @@ struct ToBits {
 
 using Epilogue = void (*)(const PackedBinaryMatMulTask&, const Tile&);
 
-inline Epilogue choose_epilogue(const PackedBinaryMatMulTask& task) {
-  if (task.y) return store_floats;
-  if (task.zero_begin) return store_bits;
+inline Epilogue codes_epilogue(const PackedBinaryMatMulTask& task) {
   const bool bits = task.output.width == 1;
   switch (task.activation) {
     case Activation::relu:
@@ -204,6 +203,45 @@ inline Epilogue choose_epilogue(const PackedBinaryMatMulTask& task) {
       break;
   }
   return bits ? store_codes<Activation::none, true> : store_codes<Activation::none, false>;
+}
+
+// Levels by the integer sum alone, where their thresholds are known.
+template <int kLevels, bool kFalls>
+void store_levels(const PackedBinaryMatMulTask& task, const Tile& tile) {
+  const LevelThresholds* blocks = static_cast<const LevelThresholds*>(task.levels);
+  for (int64_t c = 0; c < kChannelBlock && tile.channel + c < task.n; c += kLevelChannels) {
+    const int64_t channel = tile.channel + c;
+    const LevelThresholds& block = blocks[channel / kLevelChannels];
+    if (block.excluded()) {
+      codes_epilogue(task)(task, {channel, kLevelChannels, tile.token, tile.tokens, tile.sums + c});
+      continue;
+    }
+    const LevelSearch<kLevels, kFalls> search(block);
+    const int32_t* sums = tile.sums + c;
+    uint8_t* codes = task.codes_out + tile.token * task.n + channel;
+    const int64_t left = task.n - channel;
+    const __mmask32 lanes = left >= kLevelChannels ? ~__mmask32{0} : (__mmask32{1} << left) - 1;
+    for (int64_t t = 0; t < tile.tokens; ++t, sums += kChannelBlock, codes += task.n) {
+      const __m256i levels = search.levels(sums);
+      // Masked stores are slow on Zen 4, and rarely needed.
+      if (lanes == ~__mmask32{0}) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), levels);
+      } else {
+        _mm256_mask_storeu_epi8(codes, lanes, levels);
+      }
+    }
+  }
+}
+
+inline Epilogue choose_epilogue(const PackedBinaryMatMulTask& task) {
+  if (task.y) return store_floats;
+  if (task.zero_begin) return store_bits;
+  if (task.levels) {
+    const bool falls = task.activation == Activation::gelu;
+    if (task.output.high - task.output.low < 4) return falls ? store_levels<4, true> : store_levels<4, false>;
+    return falls ? store_levels<16, true> : store_levels<16, false>;
+  }
+  return codes_epilogue(task);
 }
 
 }  // namespace

@@ -13,9 +13,7 @@ constexpr int64_t kMostSums = 4096;
 struct Sums {
   int64_t bound, step;
 
-  Sums(int64_t k, CodeType input)
-      : bound(k * (input.high > -input.low ? input.high : -input.low)),
-        step(input.width == 1 && input.low < 0 ? 2 : 1) {}
+  Sums(int64_t k, CodeType input) : bound(largest_sum(k, input)), step(input.width == 1 && input.low < 0 ? 2 : 1) {}
   int64_t count() const { return 2 * bound / step + 1; }
   int32_t at(int64_t i) const { return static_cast<int32_t>(i * step - bound); }
 };
