@@ -13,7 +13,7 @@ MIN_ROUNDS = 10
 WARM_SECONDS = 0.03
 """Models of 20 MB needed some six runs, 15 ms, until their weights were back in a shared L3 cache."""
 SPINNING_SECONDS = 0.25
-"""onnxruntime's threads spin on for some 45 ms after a run, twice that where they share a core with the next contender."""
+"""onnxruntime's threads spin on for some 45 ms after a run, longer where they share a core with the next contender."""
 Progress = Callable[[int, int], None]
 
 
