@@ -35,12 +35,6 @@ inline int64_t pair_table_bytes(int64_t channels) {
   return (steps_of_row(channels) * kStepTableBytes + 255) / 256 * 256;
 }
 
-inline uint64_t load_word(const uint8_t* bytes) {
-  uint64_t word;
-  memcpy(&word, bytes, sizeof(word));
-  return word;
-}
-
 // The 16 groups of a word, one a byte, in each half of a vector.
 inline __m256i split_groups(uint64_t word) {
   const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(word)), nibble = _mm_set1_epi8(15);

@@ -7,29 +7,13 @@
 #include <stdint.h>
 #include <string.h>
 
-// Before a loop over an array of vectors: keeps the array in registers.
-#if defined(__clang__)
-#define BEBERT_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
-#define BEBERT_UNROLL _Pragma("GCC unroll 16")
-#else
-#define BEBERT_UNROLL
-#endif
+#include "compiler.h"
 
 // Keeps a sum in its register: GCC would reorder the additions of a tile and run out of registers.
 #if defined(__GNUC__)
 #define BEBERT_KEEP(vector) __asm__("" : "+x"(vector))
 #else
 #define BEBERT_KEEP(vector)
-#endif
-
-// Before a function whose loop needs all registers: inlined, it would share them with its caller.
-#if defined(__GNUC__)
-#define BEBERT_NOINLINE __attribute__((noinline))
-#elif defined(_MSC_VER)
-#define BEBERT_NOINLINE __declspec(noinline)
-#else
-#define BEBERT_NOINLINE
 #endif
 
 namespace bebert {

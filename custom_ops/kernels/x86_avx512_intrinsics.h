@@ -13,14 +13,7 @@
 #pragma GCC diagnostic pop
 #endif
 
-// Before a loop over an array of vectors: keeps the array in registers.
-#if defined(__clang__)
-#define BEBERT_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
-#define BEBERT_UNROLL _Pragma("GCC unroll 16")
-#else
-#define BEBERT_UNROLL
-#endif
+#include "compiler.h"
 
 // Keeps a vector that is used several times in a register: GCC would load it again for each use.
 #if defined(__GNUC__)

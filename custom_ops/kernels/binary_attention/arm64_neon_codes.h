@@ -15,22 +15,6 @@ constexpr int64_t kMaximumLength = 32768;
 // Queries that are worked on together.
 constexpr int64_t kRows = 4;
 
-inline int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// `count` <= 64 bits of a bit-packed row from `channel` on. Rows are whole words.
-inline uint64_t load_bits(const uint8_t* row, int64_t channel, int64_t count) {
-  const int64_t offset = channel % 64;
-  uint64_t word, next;
-  memcpy(&word, row + channel / 64 * 8, sizeof(word));
-  word >>= offset;
-  if (offset + count > 64) {
-    memcpy(&next, row + channel / 64 * 8 + 8, sizeof(next));
-    word |= next << (64 - offset);
-  }
-  return count < 64 ? word & ((uint64_t{1} << count) - 1) : word;
-}
-
 // Codes become signed bytes: value = byte + byte_offset. Only uint8 needs an offset.
 inline int32_t byte_offset(CodeType code) { return code.high > 127 ? 128 : 0; }
 

@@ -13,24 +13,6 @@ namespace {
 // are below 2^31.
 constexpr int64_t kMaximumLength = 32760;
 
-inline int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-inline uint64_t first_bits(int64_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
-
-// `count` <= 64 bits of a bit-packed row from `channel` on. Rows are whole words.
-inline uint64_t load_bits(const uint8_t* row, int64_t channel, int64_t count) {
-  const int64_t offset = channel % 64;
-  uint64_t word, next;
-  memcpy(&word, row + channel / 64 * 8, sizeof(word));
-  word >>= offset;
-  if (offset + count > 64) {
-    memcpy(&next, row + channel / 64 * 8 + 8, sizeof(next));
-    word |= next << (64 - offset);
-  }
-  return word & first_bits(count);
-}
-
 // The values of the codes of one row as int16, 32 at a time; zeros up to `padded`, a multiple of 32.
 inline void unpack_row(const uint8_t* row, int64_t channel, CodeType code, int64_t count, int64_t padded,
                        int16_t* values) {

@@ -13,26 +13,10 @@ namespace {
 // several tiles, so that one need not wait for the other.
 constexpr int64_t kRows = 8, kTiles = 4;
 
-inline int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // The first `count` of 64 bytes; none if it is negative.
 inline __mmask64 first_bytes(int64_t count) {
   if (count >= 64) return ~__mmask64{0};
   return count > 0 ? (__mmask64{1} << count) - 1 : 0;
-}
-
-// `count` <= 64 bits of a bit-packed row from `channel` on. Rows are whole words.
-inline uint64_t load_bits(const uint8_t* row, int64_t channel, int64_t count) {
-  const int64_t offset = channel % 64;
-  uint64_t word, next;
-  memcpy(&word, row + channel / 64 * 8, sizeof(word));
-  word >>= offset;
-  if (offset + count > 64) {
-    memcpy(&next, row + channel / 64 * 8 + 8, sizeof(next));
-    word |= next << (64 - offset);
-  }
-  return word & first_bytes(count);
 }
 
 // How a code becomes a byte: stored byte + add (width 8), or one of two (width 1).

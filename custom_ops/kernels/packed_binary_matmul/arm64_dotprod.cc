@@ -14,10 +14,6 @@ struct DotProductSums {
   static uint32x4_t add_twice(uint32x4_t sums, uint8x16_t counts) { return vdotq_u32(sums, counts, vdupq_n_u8(2)); }
 };
 
-size_t interleaved_bytes(int64_t n, int64_t k) {
-  return static_cast<size_t>(weight_bytes(padded_channels(n), k)) + channel_starts_bytes(n);
-}
-
 void interleave(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out) {
   const auto function = input.width == 1 ? interleave_xnor : is_wide(input) ? interleave_dot : interleave_lut;
   function(rows, n, k, input, out);
@@ -39,11 +35,7 @@ void multiply(const PackedBinaryMatMulTask& task) {
                        : task.input.width == 8 ? multiply_tables
                        : is_sign(task.input)   ? multiply_bits<DotProductSums, true>
                                                : multiply_bits<DotProductSums, false>;
-  alignas(64) int32_t sums[kTokenBlock][kChannelBlock];
-  for (int64_t channel = task.channel_begin; channel < task.channel_end; channel += kChannelBlock) {
-    product(task, channel, sums);
-    store_block(task, channel, sums[0]);
-  }
+  multiply_blocks(task, product);
 }
 
 }  // namespace

@@ -115,6 +115,16 @@ void store_block(const PackedBinaryMatMulTask& task, int64_t channel, const int3
   }
 }
 
+// The sums of each block of channels, then their epilogue.
+inline void multiply_blocks(const PackedBinaryMatMulTask& task,
+                            void (*product)(const PackedBinaryMatMulTask&, int64_t channel, Sums sums)) {
+  alignas(64) int32_t sums[kTokenBlock][kChannelBlock];
+  for (int64_t channel = task.channel_begin; channel < task.channel_end; channel += kChannelBlock) {
+    product(task, channel, sums);
+    store_block(task, channel, sums[0]);
+  }
+}
+
 }  // namespace
 }  // namespace bebert
 

@@ -72,6 +72,10 @@ inline const int32_t* channel_starts(const uint8_t* weights, int64_t n, int64_t 
 
 inline size_t channel_starts_bytes(int64_t n) { return static_cast<size_t>(padded_channels(n)) * sizeof(int32_t); }
 
+inline size_t interleaved_bytes(int64_t n, int64_t k) {
+  return static_cast<size_t>(weight_bytes(padded_channels(n), k)) + channel_starts_bytes(n);
+}
+
 inline void store_channel_starts(const uint8_t* rows, int64_t n, int64_t k, int32_t offset, uint8_t* weights) {
   const int64_t row_bytes = packed_row_bytes(k);
   int32_t* starts = reinterpret_cast<int32_t*>(weights + weight_bytes(padded_channels(n), k));

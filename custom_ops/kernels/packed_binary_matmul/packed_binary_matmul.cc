@@ -23,8 +23,6 @@ constexpr int64_t kProductsPerTask = 4 << 20;
 int64_t cost(CodeType input) { return input.width == 1 ? 1 : input.high - input.low > 15 ? 4 : 2; }
 
 int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t even(int64_t a) { return a + a % 2; }
 
 // Of one member.
@@ -54,18 +52,18 @@ struct Job {
         out_of_memory(false) {
     table_bytes = static_cast<int64_t>(kernel.table_bytes(plan.k, plan.input));
     const int64_t fit = table_bytes ? kTableBudget / table_bytes / kTileTokens * kTileTokens : kTokenBlock;
-    blocks = divide_up(args.tokens, at_least(at_most(fit, kTokenBlock), kTileTokens));
+    blocks = divide_up(args.tokens, at_least(smaller(fit, kTokenBlock), kTileTokens));
     block = divide_up(divide_up(args.tokens, blocks), kTileTokens) * kTileTokens;
 
     const int64_t token_tasks = blocks * plan.members;
-    const int64_t products = at_most(block, args.tokens) * plan.n * plan.k * cost(plan.input);
-    const int64_t wanted = at_most(kEnoughTasks / token_tasks, products / kProductsPerTask);
+    const int64_t products = smaller(block, args.tokens) * plan.n * plan.k * cost(plan.input);
+    const int64_t wanted = smaller(kEnoughTasks / token_tasks, products / kProductsPerTask);
     slice = divide_up(divide_up(plan.n, at_least(wanted, 1)), kChannelBlock) * kChannelBlock;
     slices = divide_up(plan.n, slice);
   }
 
   int64_t begin(int64_t block_index) const { return block_index * block; }
-  int64_t count(int64_t block_index) const { return at_most(block, args.tokens - begin(block_index)); }
+  int64_t count(int64_t block_index) const { return smaller(block, args.tokens - begin(block_index)); }
 
   const uint8_t* codes(int64_t code_member, int64_t token) const {
     return args.codes + (code_member * args.tokens + token) * code_row_bytes(plan.input, plan.k);
@@ -120,7 +118,7 @@ void multiply(void* argument, size_t index) {
   task.n = plan.n;
   task.k = plan.k;
   task.channel_begin = slice * job.slice;
-  task.channel_end = at_most(task.channel_begin + job.slice, plan.n);
+  task.channel_end = smaller(task.channel_begin + job.slice, plan.n);
   task.input = plan.input;
 
   if (job.table_bytes == 0 || job.shared_tables) {

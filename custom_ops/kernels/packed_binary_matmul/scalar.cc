@@ -11,12 +11,6 @@ namespace bebert {
 
 namespace {
 
-uint64_t load_word(const uint8_t* bytes) {
-  uint64_t word;
-  memcpy(&word, bytes, sizeof(word));
-  return word;
-}
-
 // Without the popcnt instruction, which is not in the baseline: counts of 2, 4, 8 bits, then their sum in the top byte.
 int32_t count_bits(uint64_t x) {
   x = x - ((x >> 1) & 0x5555555555555555u);

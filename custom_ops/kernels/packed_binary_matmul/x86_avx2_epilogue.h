@@ -20,8 +20,6 @@ struct alignas(32) BlockOf {
   }
 };
 
-inline uint64_t first_bits(int64_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
-
 // A block starts at channel `channel`, of which the first `count` exist.
 void store_floats(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
   const BlockOf<float> scale(task.scale + channel, count), bias(task.bias + channel, count);

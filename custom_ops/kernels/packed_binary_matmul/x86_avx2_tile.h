@@ -15,9 +15,6 @@ using Sums = int32_t (*)[kChannelBlock];
 // Weights are padded with zero rows to whole blocks.
 inline int64_t padded_channels(int64_t n) { return (n + kChannelBlock - 1) / kChannelBlock * kChannelBlock; }
 
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // Weights: four bits of a row of weights are the index of one look-up. A unit of some groups (of four channels) of 64
 // rows is stored as [2 vectors, groups / 2, 32 bytes]; byte j of a vector belongs to row 8 * (j % 4) + j / 4 of it, so
 // that the quarters of its int32 lanes hold eight rows each. Its low half is the index of one group, its high half that

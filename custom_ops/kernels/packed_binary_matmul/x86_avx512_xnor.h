@@ -30,7 +30,7 @@ void interleave_words(const uint8_t* rows, int64_t n, int64_t k, uint8_t* out) {
   }
 }
 
-inline int32_t load_word(const uint8_t* bytes) {
+inline int32_t load_int32(const uint8_t* bytes) {
   int32_t word;
   memcpy(&word, bytes, sizeof(word));
   return word;
@@ -83,7 +83,7 @@ BEBERT_NOINLINE void xnor_tile(const uint8_t* codes, const uint8_t* weights, int
     for (int v = 0; v < kVectors; ++v) row_words[v] = _mm512_load_si512(weights + 64 * v);
     BEBERT_UNROLL
     for (int t = 0; t < kTokens; ++t) {
-      const __m512i word = _mm512_set1_epi32(load_word(codes + t * row_bytes + b));
+      const __m512i word = _mm512_set1_epi32(load_int32(codes + t * row_bytes + b));
       BEBERT_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         add_count<kSign>(word, row_words[v], counts[t][v]);
