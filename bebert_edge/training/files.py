@@ -7,32 +7,50 @@ import csv
 import gzip
 import io
 import json
+import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bebert_edge.errors import TrainingError
+from bebert_edge.training.labels import PROBLEMS, find_problem, read_labels
 
 TEXT_COLUMNS = ("text", "sentence")
-"""Tried in this order where no text column is named."""
+"""Tried in this order where no text column is named and no pair of `PAIR_COLUMNS` is there."""
+
+PAIR_COLUMNS = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("question", "sentence"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+)
+"""Two texts: tried in this order where neither text column is named. But for the first, they are GLUE's."""
+
+LABEL_COLUMNS = ("label", "labels")
+"""Tried in this order where no label column is named."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with class labels.
+    """Labelled texts.
 
     Attributes:
         texts: The texts.
         pairs: The second text of each example, or None.
-        labels: Class of each example: an index into `label_names`.
-        label_names: Names of the classes.
+        labels: One entry for each text, by `problem`: the class, an index into `label_names` (single_label); the
+            indices of the classes that hold, ascending, maybe none (multi_label); the score, a float (regression).
+        label_names: Names of the classes; a regression's one name.
+        problem: `single_label`, `multi_label` or `regression`.
     """
 
     texts: list[str]
     pairs: list[str] | None
-    labels: list[int]
+    labels: list[Any]
     label_names: list[str]
+    problem: str = "single_label"
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -48,6 +66,50 @@ class Examples:
                 f"label names are {', '.join(names)}, expected one each for the classes {', '.join(self.label_names)}"
             )
         return replace(self, label_names=list(names))
+
+    def select(self, indices: Iterable[int]) -> Examples:
+        """The examples of these indices, in their order."""
+        chosen = list(indices)
+        return replace(
+            self,
+            texts=[self.texts[i] for i in chosen],
+            pairs=None if self.pairs is None else [self.pairs[i] for i in chosen],
+            labels=[self.labels[i] for i in chosen],
+        )
+
+    def split(self, share: float, seed: int) -> tuple[Examples, Examples]:
+        """Splits off held-out examples at random; both parts keep the order of the whole.
+
+        Each class (of `single_label`; all examples otherwise) gives `share` of its examples, rounded, but at least one
+        and never its last: a class of one example stays with the training examples.
+
+        Args:
+            share: Share to hold out, between 0 and 1.
+            seed: The same seed splits the same examples alike.
+
+        Returns:
+            The examples to train on, and those held out.
+
+        Raises:
+            TrainingError: `share` is not between 0 and 1, or there are too few examples to hold one out.
+        """
+        if not 0 < share < 1:
+            raise TrainingError(f"the share to hold out is {share}, expected a number between 0 and 1")
+        groups: dict[object, list[int]] = {}
+        for i, label in enumerate(self.labels):
+            groups.setdefault(label if self.problem == "single_label" else None, []).append(i)
+        generator = random.Random(seed)
+        held_out: set[int] = set()
+        for key in sorted(groups, key=repr):
+            group = groups[key]
+            count = min(max(round(share * len(group)), 1), len(group) - 1)
+            held_out.update(generator.sample(group, count))
+        if not held_out:
+            raise TrainingError(
+                f"{len(self)} examples are too few to hold some out, expected a class of two or more: "
+                "give held-out examples in a file of their own"
+            )
+        return self.select(i for i in range(len(self)) if i not in held_out), self.select(sorted(held_out))
 
 
 def _read_text(path: Path) -> str:
@@ -67,48 +129,72 @@ def _read_text(path: Path) -> str:
         raise TrainingError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The records of a file with their line numbers."""
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The records of a file with their line numbers; values are text but in JSON."""
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if kind not in (".tsv", ".csv", ".jsonl"):
         raise TrainingError(f"{path}: unknown file type {kind!r}, expected .tsv, .csv or .jsonl, optionally with .gz")
     text = _read_text(path)
-    if kind == ".jsonl":
-        return list(_json_rows(path, text))
+    return list(_json_rows(path, text) if kind == ".jsonl" else _table_rows(path, text, kind))
+
+
+def _table_rows(path: Path, text: str, kind: str) -> Iterator[tuple[int, dict[str, str]]]:
     # Tab-separated files of the field are unquoted: a lone quotation mark is part of the text.
-    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {"delimiter": ","}
+    dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {"delimiter": ","}
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, **dialect)
-    rows = []
     try:
+        columns = reader.fieldnames or ()
+        if len(set(columns)) != len(columns):
+            raise TrainingError(f"{path}: two columns have one name in {', '.join(columns)}: rename one")
         for row in reader:
             if None in row or None in row.values():
                 found = sum(v is not None for v in row.values()) + len(row.get(None, [])) - (None in row)
-                expected = len(reader.fieldnames or ())
-                raise TrainingError(f"{path}: line {reader.line_num} has {found} columns, expected {expected}")
-            rows.append((reader.line_num, row))
+                raise TrainingError(f"{path}: line {reader.line_num} has {found} columns, expected {len(columns)}")
+            yield reader.line_num, row
     except csv.Error as error:
         raise TrainingError(f"{path}: line {reader.line_num} cannot be read: {error}") from error
-    return rows
 
 
-def _json_rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
-    rows = []
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TrainingError(f"{path}: line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise TrainingError(f"{path}: line {number} is a {type(row).__name__}, expected a JSON object")
-        rows.append((number, {key: v if isinstance(v, str) else json.dumps(v) for key, v in row.items()}))
-    return rows
+        yield number, row
 
 
-def _class_names(labels: set[str]) -> list[str]:
-    """Classes in the order of their numbers where all are numbers, alphabetically otherwise."""
-    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
+def _texts(path: Path, rows: list[tuple[int, dict[str, Any]]], column: str) -> list[str]:
+    texts = []
+    for line, row in rows:
+        value = row[column]
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = json.dumps(value)
+        if not isinstance(value, str):
+            raise TrainingError(f"{path}: line {line} has {json.dumps(value):.60} in column {column!r}, expected text")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:  # JSON can escape a lone surrogate, which no tokenizer takes
+            raise TrainingError(f"{path}: line {line}, column {column!r} has half a character: {error}") from error
+        texts.append(value)
+    return texts
+
+
+def _text_columns(found: Iterable[str], text: str | None, pair: str | None) -> tuple[str, str | None]:
+    """The columns of the texts, by name or by default."""
+    columns = set(found) - {pair}
+    if text is not None:
+        return text, pair
+    if pair is None:
+        for first, second in PAIR_COLUMNS:
+            if first in columns and second in columns:
+                return first, second
+    candidates = (*TEXT_COLUMNS, *(first for first, _ in PAIR_COLUMNS if pair is not None))
+    return next((name for name in candidates if name in columns), TEXT_COLUMNS[0]), pair
 
 
 def read_examples(
@@ -116,27 +202,34 @@ def read_examples(
     *,
     text_column: str | None = None,
     text_pair_column: str | None = None,
-    label_column: str = "label",
+    label_column: str | None = None,
     classes: Sequence[str] | None = None,
+    problem: str = "auto",
 ) -> Examples:
     """Reads labelled text.
 
     Args:
         path: A .tsv (unquoted), .csv or .jsonl file with named columns, optionally gzipped, in UTF-8.
-        text_column: Column of the text; by default `text` or `sentence`.
-        text_pair_column: Column of a second text.
-        label_column: Column of the class.
+        text_column: Column of the text; by default one of `PAIR_COLUMNS` or `TEXT_COLUMNS`.
+        text_pair_column: Column of a second text; by default that of `PAIR_COLUMNS` where `text_column` is not named.
+        label_column: Column of the label; by default one of `LABEL_COLUMNS`.
         classes: The classes, in the order of the logits; by default those of the file. Others are an error.
+        problem: `single_label`, `multi_label` (lists, or text joined by `|`), `regression`, or `auto`: `multi_label`
+            where a label is a list; `regression` where no classes are given, every label is a number and one of them
+            is no integer; otherwise `single_label`.
 
     Raises:
-        TrainingError: The file cannot be read, has no examples, lacks a column, or has other or too few classes.
+        TrainingError: The file cannot be read, has no examples, lacks a column, or has labels that do not fit.
     """
     path = Path(path)
+    if problem not in (*PROBLEMS, "auto"):
+        raise TrainingError(f"--problem is {problem!r}, expected one of auto, {', '.join(PROBLEMS)}")
     rows = _rows(path)
     if not rows:
         raise TrainingError(f"{path} has no examples: expected a header and one line an example, or JSON lines")
-    if text_column is None:
-        text_column = next((name for name in TEXT_COLUMNS if name in rows[0][1]), TEXT_COLUMNS[0])
+    text_column, text_pair_column = _text_columns(rows[0][1], text_column, text_pair_column)
+    if label_column is None:
+        label_column = next((name for name in LABEL_COLUMNS if name in rows[0][1]), LABEL_COLUMNS[0])
     columns = {"--text-column": text_column, "--text-pair-column": text_pair_column, "--label-column": label_column}
     for number, row in rows:
         for option, column in columns.items():
@@ -144,14 +237,11 @@ def read_examples(
                 raise TrainingError(
                     f"{path}: line {number} has no column {column!r}, only {', '.join(row)}: name one with {option}"
                 )
-    found = [row[label_column].strip() for _, row in rows]
-    if classes is None:
-        classes = _class_names(set(found))
-        if len(classes) < 2:
-            raise TrainingError(f"{path}: every label is {classes[0]!r}, expected two or more classes")
-    numbers = {name: i for i, name in enumerate(classes)}
-    for (number, _), label in zip(rows, found, strict=True):
-        if label not in numbers:
-            raise TrainingError(f"{path}: line {number} has label {label!r}, expected one of {', '.join(classes)}")
-    pairs = None if text_pair_column is None else [row[text_pair_column] for _, row in rows]
-    return Examples([row[text_column] for _, row in rows], pairs, [numbers[label] for label in found], list(classes))
+    texts = _texts(path, rows, text_column)
+    pairs = None if text_pair_column is None else _texts(path, rows, text_pair_column)
+    labels = [(number, row[label_column]) for number, row in rows]
+    labels = [(number, label.strip() if isinstance(label, str) else label) for number, label in labels]
+    if problem == "auto":
+        problem = find_problem(labels, classes)
+    numbers, names = read_labels(path, labels, problem, classes)
+    return Examples(texts, pairs, numbers, names, problem)
