@@ -75,7 +75,7 @@ def binarize(model: BertForSequenceClassification, bits: int) -> BertForSequence
         attention.probability_quantizer = Quantizer(bits, signed=False)
         _binary_linear(layer.attention.output.dense, Quantizer(bits, channels=hidden))
         _binary_linear(layer.intermediate.dense, Quantizer(bits, channels=hidden))
-        layer.intermediate.intermediate_act_fn = nn.ReLU()
+        layer.intermediate.intermediate_act_fn = nn.ReLU(inplace=True)
         _binary_linear(layer.output.dense, Quantizer(bits, signed=False, channels=intermediate))
     _binary_linear(model.bert.pooler.dense, Quantizer(bits, channels=hidden))
     for module in model.modules():

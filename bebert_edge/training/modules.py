@@ -8,6 +8,7 @@ float32 rounding at a time, so that a trained model and its export give the same
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,20 +33,40 @@ class _BinaryMatMul(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, codes: Tensor, step: Tensor, latent: Tensor, bias: Tensor) -> Tensor:
         centred = latent - latent.mean(1, keepdim=True)
-        scale = centred.abs().mean(1)
-        signs = (centred >= 0).to(torch.bfloat16).mul_(2).sub_(1)
+        signs = torch.copysign(codes.new_ones(()), centred.to(codes.dtype))
+        scale = centred.abs_().mean(1)
         ctx.save_for_backward(codes, step, signs, scale)
-        return F.linear(codes, signs).float().mul_(scale * step).add_(bias)
+        y = F.linear(codes, signs).float()
+        return torch.addcmul(bias, y, scale * step, out=y)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         codes, step, signs, scale = ctx.saved_tensors
         g = gradients[0].reshape(-1, signs.shape[0])
         x = codes.reshape(-1, signs.shape[1])
-        g_value = ((g * scale).bfloat16() @ signs).view_as(codes)
+        narrow = g.to(codes.dtype)
+        g_value = ((narrow * scale.to(codes.dtype)) @ signs).view_as(codes)
         # The latent rows enter less their mean; so does their gradient, which is cheaper to take from the input.
-        x = ((x - x.mean(1, keepdim=True, dtype=torch.float32)) * step).bfloat16()
-        return g_value, None, (g.bfloat16().t() @ x).float(), g.sum(0)
+        x = (x - x.mean(1, keepdim=True)).mul_(step.to(codes.dtype))
+        return g_value, None, (narrow.t() @ x).float(), g.sum(0)
+
+
+def binary_linear(codes: Tensor, step: Tensor, linears: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+    """The outputs of binary linear layers with the same input, as one product; for training.
+
+    Args:
+        codes: Codes [..., in].
+        step: What a code is worth, a float32 scalar.
+        linears: Layers with latent weights [out, in].
+
+    Returns:
+        A float32 tensor [..., out] for each layer.
+    """
+    if len(linears) == 1:
+        return (_BinaryMatMul.apply(codes, step, linears[0].weight, linears[0].bias),)
+    latent, bias = torch.cat([linear.weight for linear in linears]), torch.cat([linear.bias for linear in linears])
+    y: Tensor = _BinaryMatMul.apply(codes, step, latent, bias)
+    return torch.split(y, [linear.out_features for linear in linears], dim=-1)
 
 
 class BinaryLinear(nn.Linear):
@@ -78,8 +99,7 @@ class BinaryLinear(nn.Linear):
         codes = x if self.quantizer is None else self.quantizer(x)
         step = self.source[0].positive_step
         if self.training:
-            y: Tensor = _BinaryMatMul.apply(codes, step, self.weight, self.bias)
-            return y
+            return binary_linear(codes, step, [self])[0]
         signs, scale = self._signs_and_scale()
         return F.linear(codes, signs) * (step * scale) + self.bias
 
@@ -95,7 +115,7 @@ class BinaryEmbedding(nn.Embedding):
         rows = F.embedding(unique, self.weight, sparse=True)
         rows = rows - rows.mean(1, keepdim=True)
         scale = rows.detach().abs().mean(1, keepdim=True)
-        binary = rows + (torch.where(rows >= 0, scale, -scale) - rows).detach()
+        binary = rows + (torch.copysign(scale, rows) - rows).detach()
         return F.embedding(inverse, binary)
 
 
@@ -143,8 +163,20 @@ class BinarySelfAttention(BertSelfAttention):
     value_quantizer: Quantizer
     probability_quantizer: Quantizer
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return super().forward(self.input_quantizer(hidden_states), *args, **kwargs)
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        codes = self.input_quantizer(hidden_states)
+        linears = (self.query, self.key, self.value)
+        if self.training:
+            projected = binary_linear(codes, self.input_quantizer.positive_step, linears)
+        else:
+            projected = tuple(linear(codes) for linear in linears)
+        quantizers = (self.query_quantizer, self.key_quantizer, self.value_quantizer)
+        heads = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
+        query, key, value = (q(y).view(heads).transpose(1, 2) for q, y in zip(quantizers, projected, strict=True))
+        context = binary_attention(self, query, key, value, attention_mask, self.scaling)[0]
+        return context.flatten(-2), None
 
 
 def fixed_exp(t: Tensor) -> Tensor:
@@ -165,21 +197,19 @@ def binary_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
+    scaling: float,
     **kwargs: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """Attention on codes, for transformers' `AttentionInterface`; query, key and value are float [B, A, S, D]."""
+) -> tuple[Tensor, None]:
+    """Attention on codes, as transformers' `AttentionInterface`; query, key and value are codes [B, A, S, D]."""
     assert isinstance(module, BinarySelfAttention)
-    scaling = scaling or query.shape[-1] ** -0.5
     q, k, v, p = module.query_quantizer, module.key_quantizer, module.value_quantizer, module.probability_quantizer
     if module.training:
-        scores = (q.value(q(query)) @ k.value(k(key)).transpose(-1, -2)) * scaling
+        scores = (q.value(query) @ k.value(key).transpose(-1, -2)) * scaling
         if attention_mask is not None:
             scores = scores + attention_mask
-        context = p.value(p(scores.softmax(-1))) @ v.value(v(value))
+        context = p.value(p(scores.softmax(-1))) @ v.value(value)
         return context.transpose(1, 2), None
-    dot = q(query) @ k(key).transpose(-1, -2)
+    dot = query @ key.transpose(-1, -2)
     attended = torch.ones_like(dot, dtype=torch.bool)
     if attention_mask is not None:
         attended &= attention_mask >= 0
@@ -187,7 +217,6 @@ def binary_attention(
     score_scale = (q.positive_step.double() * k.positive_step.double() * scaling).float()
     weights = fixed_exp(((dot - largest) * score_scale).clamp(max=0)) * attended
     ratio = p.inverse_step / weights.sum(-1, keepdim=True)
-    z = weights * ratio
-    codes = (z > 0.5).float() if p.bits == 1 else z.clamp(p.low, p.high).round()
-    context = (codes @ v(value)) * (p.positive_step.double() * v.positive_step.double()).float()
+    codes = (weights * ratio).clamp(p.low, p.high).round()
+    context = (codes @ value) * (p.positive_step.double() * v.positive_step.double()).float()
     return context.transpose(1, 2).contiguous(), None

@@ -35,9 +35,9 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
 
 
 def _codes(z: Tensor, bits: int, low: int, high: int) -> Tensor:
-    if bits == 1:
-        bit = z > (low + high) / 2
-        return bit.to(z.dtype).mul_(high - low).add_(low)
+    # No comparisons: torch does not vectorize them on CPUs, they would take as long as the matrix products.
+    if bits == 1 and low < 0:
+        return z.ceil().clamp_(0, 1).mul_(2).sub_(1)  # +1 where z > 0
     return z.clamp(low, high).round_()
 
 
@@ -45,26 +45,29 @@ class _Quantize(torch.autograd.Function):
     """Codes of `x + shift`; its incoming gradient is that of the value `codes * step`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shift: Tensor | None, step: Tensor, bits: int, low: int, high: int) -> Tensor:
-        z = (x if shift is None else x + shift) * step.reciprocal()
-        codes = _codes(z, bits, low, high)
+    def forward(
+        ctx: Any, x: Tensor, shift: Tensor | None, step: Tensor, bits: int, low: int, high: int, dtype: torch.dtype
+    ) -> Tensor:
+        z = x * step.reciprocal() if shift is None else (x + shift).mul_(step.reciprocal())
+        codes = _codes(z, bits, low, high).to(dtype)
         ctx.save_for_backward(z, codes)
-        ctx.bits, ctx.low, ctx.high, ctx.has_shift = bits, low, high, shift is not None
-        return codes.bfloat16()
+        ctx.low, ctx.high, ctx.has_shift = low, high, shift is not None
+        ctx.sign = bits == 1 and low < 0
+        return codes
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         z, codes = ctx.saved_tensors
         g = gradients[0].float()
-        g_x = torch.where((z >= ctx.low) & (z <= ctx.high), g, 0.0)
-        g_step = torch.dot(g.reshape(-1), codes.reshape(-1))
+        g_x: Tensor = torch.ops.aten.hardtanh_backward(g, z, ctx.low, ctx.high)  # g where low < z < high
+        g_step = torch.dot(g.reshape(-1), codes.float().reshape(-1))
         # Sign codes: the value is step * sign, so the step's gradient is the sign alone (elastic binarization).
         # Otherwise value = step * round(x / step): its derivative inside the range is round(z) - z.
-        if not (ctx.bits == 1 and ctx.low < 0):
+        if not ctx.sign:
             g_step = g_step - torch.dot(g_x.reshape(-1), z.reshape(-1))
         g_step = g_step / math.sqrt(g.numel() * ctx.high)
         g_shift = g_x.reshape(-1, g_x.shape[-1]).sum(0) if ctx.has_shift else None
-        return g_x, g_shift, g_step, None, None, None
+        return g_x, g_shift, g_step, None, None, None, None
 
 
 class _Value(torch.autograd.Function):
@@ -86,12 +89,16 @@ class Quantizer(nn.Module):
         bits: Bits of a code: 1, 2, 4 or 8.
         signed: Whether codes are signed; unsigned codes suit probabilities and what follows a ReLU.
         channels: Channels of the last axis, for a shift that is added before quantization; None for no shift.
+        dtype: Of codes in training, and so of the products that take them.
     """
 
-    def __init__(self, bits: int, signed: bool = True, channels: int | None = None) -> None:
+    def __init__(
+        self, bits: int, signed: bool = True, channels: int | None = None, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
         super().__init__()
         self.bits = bits
         self.signed = signed
+        self.dtype = dtype
         self.low, self.high = code_range(bits, signed)
         self.step = nn.Parameter(torch.tensor(math.nan))
         self.shift = nn.Parameter(torch.zeros(channels)) if channels else None
@@ -120,12 +127,12 @@ class Quantizer(nn.Module):
         self.step.copy_(candidates[int(torch.stack(errors).argmin())])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes of a float tensor: exact small integers, bfloat16 in training and float32 in evaluation."""
+        """Codes of a float tensor: exact small integers, of `dtype` in training and float32 in evaluation."""
         if self.training:
             if torch.isnan(self.step):
                 self.initialise(x)
             step = self.step.clamp(min=MINIMUM_STEP)
-            codes: Tensor = _Quantize.apply(x, self.shift, step, self.bits, self.low, self.high)
+            codes: Tensor = _Quantize.apply(x, self.shift, step, self.bits, self.low, self.high, self.dtype)
             return codes
         z = (x if self.shift is None else x + self.shift) * self.inverse_step
         return _codes(z, self.bits, self.low, self.high)
