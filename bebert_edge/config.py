@@ -17,6 +17,12 @@ FAMILIES = ("bert",)
 ACTIVATIONS = ("relu", "gelu")
 TASK_TYPES = ("text-classification",)
 PROBLEMS = ("single_label", "multi_label", "regression")
+COMBINATIONS = ("logits", "probabilities")
+TEMPERATURES = (1e-6, 1e6)
+"""Lowest and highest temperature: dividing by it makes no logit of a real model infinite."""
+
+_OPTIONAL: dict[str, Any] = {"combination": "logits", "temperature": 1.0}
+"""Keys of the file that may be missing, and what they are then; written only where they differ."""
 
 
 def _require(condition: bool, key: str, found: object, expected: str) -> None:
@@ -29,13 +35,21 @@ def _is_int(value: object, low: int) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond binary64
+        return False
 
 
-def _section(cls: type[Any], value: object, key: str) -> dict[str, Any]:
-    """Returns the members of one JSON object, which must have exactly the fields of `cls`."""
+def is_temperature(value: object) -> bool:
+    """Whether `value` is a number within `TEMPERATURES`."""
+    return _is_finite(value) and TEMPERATURES[0] <= value <= TEMPERATURES[1]  # type: ignore[operator]
+
+
+def _section(cls: type[Any], value: object, key: str, optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the members of one JSON object, which must have exactly the fields of `cls`, those `optional` or not."""
     _require(isinstance(value, Mapping), key, value, "an object")
-    section: dict[str, Any] = dict(value)  # type: ignore[call-overload]
+    section: dict[str, Any] = {**(optional or {}), **value}  # type: ignore[dict-item]
     expected = [f.name for f in fields(cls)]
     missing = [name for name in expected if name not in section]
     unknown = [name for name in section if name not in expected]
@@ -161,7 +175,11 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class EnsembleConfig:
-    """Everything about a packed ensemble except tensors and tokenizer (docs/format.md, "config.json")."""
+    """Everything about a packed ensemble except tensors and tokenizer (docs/format.md, "config.json" and "The answer").
+
+    `combination` is what is averaged over the members: `logits` or `probabilities`. The combined logits are divided by
+    `temperature`.
+    """
 
     members: int
     member_weights: tuple[float, ...]
@@ -172,6 +190,8 @@ class EnsembleConfig:
     max_length: int
     family: str = "bert"
     format_version: int = FORMAT_VERSION
+    combination: str = "logits"
+    temperature: float = 1.0
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -203,6 +223,7 @@ class EnsembleConfig:
             self.max_length,
             f"an integer 2 .. {self.encoder.positions} (encoder.positions)",
         )
+        self._check_answer()
         _require(
             isinstance(self.metadata, dict)
             and all(isinstance(k, str) and isinstance(v, str) for k, v in self.metadata.items()),
@@ -211,9 +232,22 @@ class EnsembleConfig:
             "an object of strings",
         )
 
+    def _check_answer(self) -> None:
+        low, high = TEMPERATURES
+        _require(self.combination in COMBINATIONS, "combination", self.combination, f"one of {COMBINATIONS}")
+        _require(is_temperature(self.temperature), "temperature", self.temperature, f"a number {low:g} .. {high:g}")
+        if self.combination == "probabilities":
+            weights = list(self.member_weights)
+            _require(min(weights) >= 0, "member_weights", weights, "numbers >= 0, for the combination 'probabilities'")
+        if self.task.problem == "regression":
+            _require(len(self.labels) == 1, "labels", list(self.labels), "one name, for the problem 'regression'")
+            for key, only in _OPTIONAL.items():
+                _require(getattr(self, key) == only, key, getattr(self, key), f"{only!r} for the problem 'regression'")
+
     def to_json(self) -> str:
         """The text of `config.json`."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        content = {key: value for key, value in asdict(self).items() if key not in _OPTIONAL or value != _OPTIONAL[key]}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> EnsembleConfig:
@@ -226,7 +260,7 @@ class EnsembleConfig:
             parsed = json.loads(text)
         except ValueError as error:
             raise FormatError(f"config.json is not JSON: {error}") from error
-        top = _section(cls, parsed, "the file")
+        top = _section(cls, parsed, "the file", _OPTIONAL)
         for key in ("member_weights", "labels"):
             _require(isinstance(top[key], list), key, top[key], "a list")
         quantization = _section(QuantizationConfig, top["quantization"], "quantization")

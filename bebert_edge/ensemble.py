@@ -96,7 +96,7 @@ class PackedEnsemble:
     """A trained binary ensemble as plain arrays and plain configuration.
 
     Attributes:
-        config: Shape, code types, task, labels, member weights.
+        config: Shape, code types, task, labels, and how members are combined.
         tensors: Arrays by the names of docs/format.md, members stacked on the leading axis.
         tokenizer: The text of `tokenizer.json`.
     """

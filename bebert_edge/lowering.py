@@ -119,7 +119,7 @@ class LoweredEnsemble:
     """A whole ensemble as op arguments.
 
     The last layer's `ffn_norm` quantizes for the pooler. `classifier_weight` is `[E, labels, H]`, `classifier_bias`
-    `[E, labels]`, `member_weights` `[E]`.
+    `[E, labels]`.
     """
 
     epsilon: float
@@ -128,7 +128,6 @@ class LoweredEnsemble:
     pooler: LoweredLinear
     classifier_weight: Floats
     classifier_bias: Floats
-    member_weights: Floats
 
 
 def _inverse(step: NDArray[Any]) -> Floats:
@@ -231,5 +230,4 @@ def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
         pooler=lowering.linear("pooler", CODE_TYPES[config.quantization.pooler]),
         classifier_weight=ensemble.tensors["classifier.weight"],
         classifier_bias=ensemble.tensors["classifier.bias"],
-        member_weights=np.asarray(config.member_weights, np.float32),
     )

@@ -31,7 +31,11 @@ MAX_LENGTH = "bebert_edge.max_length"
 MEMBERS = "bebert_edge.members"
 """Decimal integer."""
 MEMBER_WEIGHTS = "bebert_edge.member_weights"
-"""JSON list of float, sum 1: `logits` is this weighted mean of `member_logits`."""
+"""JSON list of float, sum 1."""
+COMBINATION = "bebert_edge.combination"
+"""What the weighted mean is taken of: `logits` or `probabilities` (docs/format.md, "The answer")."""
+TEMPERATURE = "bebert_edge.temperature"
+"""Decimal number > 0: `logits` is the combination of `member_logits`, divided by it."""
 CONFIG = "bebert_edge.config"
 """The whole `config.json` of the packed ensemble (docs/format.md)."""
 SIZE = "bebert_edge.size"
@@ -46,6 +50,9 @@ MINIMUM_ONNXRUNTIME = "bebert_edge.minimum_onnxruntime"
 """Oldest onnxruntime release on which the file is known to run."""
 LICENSE = "bebert_edge.license"
 """Licence of the weights; empty if the checkpoint did not say."""
+
+DEFAULTS = {COMBINATION: "logits", TEMPERATURE: "1.0"}
+"""Keys that are written only where they differ from this."""
 
 FORMAT_VERSION = "1"
 _REEXPORT = "Export the model again with: bebert-edge export DIR -o MODEL.onnx --overwrite"
@@ -63,7 +70,7 @@ class ModelMetadata:
         task: `type`, `problem`, `text_pair`.
         max_length: Tokens of the longest input, special tokens included.
         members: Members of the ensemble.
-        member_weights: Weight of each member in the averaged logits; their sum is 1.
+        member_weights: Weight of each member in the average; their sum is 1.
         config: The packed ensemble's whole configuration.
         size: Bytes by part.
         quantization: Summary of the code types, for people.
@@ -71,6 +78,8 @@ class ModelMetadata:
         ops_version: Version of the op domain.
         minimum_onnxruntime: Oldest onnxruntime release that runs the file.
         license: Licence of the weights, or "".
+        combination: What is averaged: `logits` or `probabilities`.
+        temperature: What the combined logits are divided by.
     """
 
     tokenizer: str
@@ -86,6 +95,8 @@ class ModelMetadata:
     ops_version: str
     minimum_onnxruntime: str
     license: str
+    combination: str
+    temperature: float
 
 
 def encode_tokenizer(text: str) -> str:
@@ -135,9 +146,15 @@ def read_metadata(properties: Mapping[str, str]) -> ModelMetadata:
         ops_version=_parse(properties, OPS_VERSION, str),
         minimum_onnxruntime=_parse(properties, MINIMUM_ONNXRUNTIME, str),
         license=_parse(properties, LICENSE, str),
+        combination=_parse({**DEFAULTS, **properties}, COMBINATION, str),
+        temperature=_parse({**DEFAULTS, **properties}, TEMPERATURE, float),
     )
     _expect_length(LABELS, len(metadata.labels), len(metadata.config.labels), "logits")
     _expect_length(MEMBER_WEIGHTS, len(metadata.member_weights), metadata.members, "members")
+    for key, name in ((COMBINATION, "combination"), (TEMPERATURE, "temperature")):
+        found, expected = getattr(metadata, name), getattr(metadata.config, name)
+        if found != expected:
+            raise ModelError(f"metadata key {key!r} is {found!r}, expected {expected!r} as in {CONFIG!r}. {_REEXPORT}")
     return metadata
 
 

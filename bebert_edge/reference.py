@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CodeType, from_triple
+from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.lowering import (
     LoweredAttention,
@@ -289,6 +290,36 @@ def _layer(layer: LoweredLayer, hidden: Floats, codes: Codes, offsets: Ids, epsi
     return _norm(layer.ffn_norm, _matmul(layer.ffn_out, intermediate), hidden, epsilon)
 
 
+def combine(member_logits: Floats, config: EnsembleConfig) -> Floats:
+    """The ensemble's answer from its members' (docs/format.md, "The answer").
+
+    Args:
+        member_logits: `[E, ..., labels]`, float32.
+        config: Weights, combination, temperature and problem.
+
+    Returns:
+        Logits `[..., labels]`, float32. Averages of probabilities are taken in float64 and rounded once.
+    """
+    weights = np.asarray(config.member_weights, np.float32).reshape(-1, *[1] * (member_logits.ndim - 1))
+    if config.combination == "logits":
+        combined = (member_logits * weights).sum(0, dtype=np.float32)
+    else:
+        combined = _combine_probabilities(member_logits, weights, config.task.problem)
+    return np.asarray(combined if config.temperature == 1 else combined / np.float32(config.temperature), np.float32)
+
+
+def _combine_probabilities(member_logits: Floats, weights: Floats, problem: str) -> Floats:
+    z = member_logits.astype(np.float64)
+    with np.errstate(divide="ignore"):  # a member of weight 0 does not count
+        log_weights = np.log(weights.astype(np.float64))
+    if problem == "multi_label":
+        log_no = log_weights - np.logaddexp(0, z)  # log(weight * (1 - sigmoid(z))); with + z, log(weight * sigmoid(z))
+        combined = np.logaddexp.reduce(log_no + z) - np.logaddexp.reduce(log_no)
+    else:
+        combined = np.logaddexp.reduce(log_weights + z - np.logaddexp.reduce(z, axis=-1, keepdims=True))
+    return np.asarray(combined, np.float32)
+
+
 def forward(
     ensemble: PackedEnsemble, input_ids: Ids, attention_mask: Ids, token_type_ids: Ids | None = None
 ) -> tuple[Floats, Floats]:
@@ -301,7 +332,7 @@ def forward(
         token_type_ids: int64 `[B, S]`, or None for zeros.
 
     Returns:
-        The averaged logits `[B, labels]` and each member's logits `[E, B, labels]`, float32.
+        The ensemble's logits `[B, labels]` and each member's logits `[E, B, labels]`, float32.
     """
     model = lower(ensemble)
     real = np.asarray(attention_mask) != 0
@@ -320,5 +351,4 @@ def forward(
     # The last norm already quantizes for the pooler, which sees the first token of each sequence.
     pooled = np.tanh(_matmul(model.pooler, codes[:, offsets[:-1]]))
     member_logits = pooled @ model.classifier_weight.swapaxes(1, 2) + model.classifier_bias[:, None]
-    logits = (member_logits * model.member_weights[:, None, None]).sum(0, dtype=np.float32)
-    return logits, member_logits
+    return combine(member_logits, ensemble.config), member_logits

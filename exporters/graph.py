@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
 from bebert_edge.exporters.metadata import metadata_properties
@@ -31,6 +32,9 @@ from bebert_edge.lowering import (
     Quantizer,
     lower,
 )
+
+LOG_ZERO = -1e30
+"""Stands for the log of weight 0: finite, so that no runtime meets a difference of infinities."""
 
 IR_VERSION = 8
 """The IR of opset 18's first release, read by every onnxruntime that has opset 18."""
@@ -158,6 +162,7 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
         first_only = i == len(model.layers) - 1
         hidden, codes = _layer(graph, layer, hidden, codes, tokens, model.epsilon, f"layers.{i}", first_only)
     _classify(graph, model, codes)
+    _combine(graph, ensemble.config)
 
     proto = helper.make_model(
         helper.make_graph(
@@ -284,13 +289,44 @@ def _layer(
 
 
 def _classify(graph: _Graph, model: LoweredEnsemble, codes: str) -> None:
-    """Codes of the first tokens -> `member_logits`, and `logits`, their weighted mean."""
+    """Codes of the first tokens -> `member_logits`."""
     dense = graph.matmul(model.pooler, codes, "pooler.dense")
     pooled = graph.node("Tanh", [dense], "pooler")
     weight = graph.constant("classifier.weight", model.classifier_weight.swapaxes(1, 2), "classifier")
     bias = graph.constant("classifier.bias", model.classifier_bias[:, None], "classifier")
     graph.node("MatMul", [pooled, weight], "classifier")
     graph.node("Add", ["classifier", bias], "member_logits")
-    member_weights = graph.constant("member_weights", model.member_weights[:, None, None], "classifier")
-    graph.node("Mul", ["member_logits", member_weights], "weighted_logits")
-    graph.node("ReduceSum", ["weighted_logits", graph.integers(0)], "logits", keepdims=0)
+
+
+def _combine(graph: _Graph, config: EnsembleConfig) -> None:
+    """`member_logits` -> `logits` (docs/format.md, "The answer")."""
+    weights = np.asarray(config.member_weights, np.float32)[:, None, None]
+    combined = "logits" if config.temperature == 1 else "combined_logits"
+    if config.combination == "logits":
+        member_weights = graph.constant("member_weights", weights, "classifier")
+        graph.node("Mul", ["member_logits", member_weights], "weighted_logits")
+        graph.node("ReduceSum", ["weighted_logits", graph.integers(0)], combined, keepdims=0)
+    else:
+        _combine_probabilities(graph, weights, config.task.problem, combined)
+    if config.temperature != 1:
+        temperature = graph.constant("temperature", np.array(config.temperature, np.float32), "classifier")
+        graph.node("Div", [combined, temperature], "logits")
+
+
+def _combine_probabilities(graph: _Graph, weights: NDArray[np.float32], problem: str, combined: str) -> None:
+    """The log of the mean of softmaxes, or the logit of the mean of sigmoids; nothing leaves the log domain."""
+    logs = np.full_like(weights, LOG_ZERO)
+    np.log(weights, out=logs, where=weights > 0)
+    log_weights, axis = graph.constant("log_member_weights", logs, "classifier"), graph.integers(0)
+    if problem == "multi_label":
+        # 1 - sigmoid(z) = exp(-softplus(z)), and sigmoid(z) = exp(z - softplus(z)).
+        graph.node("Softplus", ["member_logits"], "softplus")
+        graph.node("Sub", [log_weights, "softplus"], "weighted_log_no")
+        graph.node("Add", ["weighted_log_no", "member_logits"], "weighted_log_yes")
+        yes = graph.node("ReduceLogSumExp", ["weighted_log_yes", axis], "log_yes", keepdims=0)
+        no = graph.node("ReduceLogSumExp", ["weighted_log_no", axis], "log_no", keepdims=0)
+        graph.node("Sub", [yes, no], combined)
+    else:
+        graph.node("LogSoftmax", ["member_logits"], "member_log_probabilities", axis=-1)
+        graph.node("Add", ["member_log_probabilities", log_weights], "weighted_log_probabilities")
+        graph.node("ReduceLogSumExp", ["weighted_log_probabilities", axis], combined, keepdims=0)

@@ -29,6 +29,7 @@ def metadata_properties(ensemble: PackedEnsemble, parts: Mapping[str, int]) -> t
     """
     config, tokenizer = ensemble.config, keys.encode_tokenizer(ensemble.tokenizer)
     all_parts = {**parts, "tokenizer": len(tokenizer)}
+    optional = {keys.COMBINATION: config.combination, keys.TEMPERATURE: str(float(config.temperature))}
     return {
         keys.FORMAT: keys.FORMAT_VERSION,
         keys.TOKENIZER: tokenizer,
@@ -44,6 +45,7 @@ def metadata_properties(ensemble: PackedEnsemble, parts: Mapping[str, int]) -> t
         keys.OPS_VERSION: str(VERSION),
         keys.MINIMUM_ONNXRUNTIME: MINIMUM_ONNXRUNTIME,
         keys.LICENSE: config.metadata.get("license", ""),
+        **{key: value for key, value in optional.items() if value != keys.DEFAULTS[key]},
     }, all_parts
 
 

@@ -104,7 +104,7 @@ def verify(
     yield _check_file(model)
     feed = encode(ensemble, samples)
     expected = reference.forward(ensemble, **{name: array.copy() for name, array in feed.items()})
-    compare = _Comparison(samples, ensemble.config.task.problem)
+    compare = _Comparison(samples, ensemble.config.task.problem, ensemble.config.temperature)
     portable = _try(lambda: _run(model, feed, native=False))
     yield compare.exact("without the native library", portable, expected)
     native = _try(lambda: _run(model, feed, native=True))
@@ -157,17 +157,22 @@ def _check_torch(
     with torch.no_grad():
         inputs = {key: torch.from_numpy(array) for key, array in feed.items()}
         member_logits = np.stack([model(**inputs).logits.float().numpy() for model in members.models])
-    weights = np.asarray(ensemble.config.member_weights, np.float32)
-    expected = np.tensordot(weights, member_logits, 1).astype(np.float32), member_logits
-    return compare.close(name, found, expected)
+    return compare.close(name, found, (reference.combine(member_logits, ensemble.config), member_logits))
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Compares answers to the samples."""
+    """Compares answers to the samples.
+
+    Attributes:
+        samples: The inputs.
+        problem: `TaskConfig.problem`.
+        temperature: Of the ensemble. Its logits have been divided by it, and so is their tolerance.
+    """
 
     samples: Sequence[Sample]
     problem: str
+    temperature: float
 
     def exact(self, name: str, found: Answers | Exception, expected: Answers) -> Check:
         """The same codes: every logit equal within `EXACT_TOLERANCE`, and so labels but for ties within it."""
@@ -186,10 +191,12 @@ class _Comparison:
             shapes = [[list(a.shape) for a in answers] for answers in (found, expected)]
             return Check(name, False, f"logits and member_logits have shapes {shapes[0]}, expected {shapes[1]}")
         ensemble, members = (np.abs(f - e) for f, e in zip(found, expected, strict=True))
-        limit = tolerance * max(1.0, float(np.abs(expected[1]).max()))
+        member_limit = tolerance * max(1.0, float(np.abs(expected[1]).max()))
+        limit = member_limit / self.temperature
         measured = [float(d.mean() if of_mean else d.max()) for d in (ensemble, members)]
         agree = self._labels_agree(found[0], expected[0], limit)
-        passed = all(m <= limit for m in measured) and bool(agree.all())  # NaN is not within the limit
+        # NaN is not within the limit.
+        passed = measured[0] <= limit and measured[1] <= member_limit and bool(agree.all())
         labels = "" if self.problem == "regression" else f"labels agree {agree.sum()}/{len(agree)}; "
         detail = (
             f"{labels}logits differ by {ensemble.max():.1e} at most, {ensemble.mean():.1e} on average "

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,8 @@ def random_ensemble(
     member_weights: Iterable[float] | None = None,
     shared_embeddings: bool = False,
     max_length: int = 32,
+    combination: str = "logits",
+    temperature: float = 1.0,
     seed: int = 0,
 ) -> PackedEnsemble:
     """A valid ensemble of random weights whose codes take many different values.
@@ -120,6 +123,8 @@ def random_ensemble(
         task=TaskConfig(problem=problem, text_pair=text_pair),
         labels=tuple(labels),
         max_length=max_length,
+        combination=combination,
+        temperature=temperature,
         metadata={"name": "random", "license": "Apache-2.0"},
     )
     rng = np.random.default_rng(seed)
@@ -140,6 +145,16 @@ def random_ensemble(
             tensors[name] = (rng.uniform(0.8, 1.2, shape) * _step(name, layer)).astype(np.float32)
     ensemble = PackedEnsemble(config, tensors, tokenizer_json())
     ensemble.validate()
+    return ensemble
+
+
+def answering(member_logits: NDArray[np.float32], **arguments: Any) -> PackedEnsemble:
+    """A random ensemble whose members answer every text with the same logits `[E, labels]`."""
+    members, labels = member_logits.shape
+    names = [f"label {i}" for i in range(labels)]
+    ensemble = random_ensemble(members=members, labels=names, layers=1, hidden_size=6, intermediate_size=8, **arguments)
+    ensemble.tensors["classifier.weight"] = np.zeros_like(ensemble.tensors["classifier.weight"])
+    ensemble.tensors["classifier.bias"] = np.asarray(member_logits, np.float32)
     return ensemble
 
 
@@ -175,4 +190,4 @@ def random_batch(
     }
 
 
-__all__ = ["VOCABULARY", "random_batch", "random_ensemble", "tokenizer_json"]
+__all__ = ["VOCABULARY", "answering", "random_batch", "random_ensemble", "tokenizer_json"]

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,16 +15,27 @@ from numpy.typing import NDArray
 from bebert_edge.checkpoints import bert
 from bebert_edge.checkpoints.bert import Member
 from bebert_edge.checkpoints.files import CONFIG_FILE, read_json
-from bebert_edge.config import EnsembleConfig
+from bebert_edge.config import COMBINATIONS, TEMPERATURES, EnsembleConfig, is_temperature
 from bebert_edge.ensemble import PackedEnsemble, tensor_specs
 from bebert_edge.errors import CheckpointError, FormatError
 
 __all__ = ["ENSEMBLE_FILE", "load"]
 
 ENSEMBLE_FILE = "ensemble.json"
-"""Names the members of a latent ensemble and their weights."""
+"""Names the members of a latent ensemble, their weights, and how they are combined."""
 
 _FAMILIES = (bert,)
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """What an `ensemble.json` says; `weights` have sum 1."""
+
+    directories: list[Path]
+    weights: list[float]
+    metadata: dict[str, str]
+    combination: str = "logits"
+    temperature: float = 1.0
 
 
 def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> PackedEnsemble:
@@ -46,25 +57,27 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Pa
     for directory in directories:
         if not directory.is_dir():
             raise CheckpointError(f"{directory} is not a directory: expected a latent checkpoint; see docs/latent.md")
-    weights = [1 / len(directories)] * len(directories)
-    metadata: dict[str, str] = {}
     if len(directories) == 1 and (directories[0] / ENSEMBLE_FILE).is_file():
-        directories, weights, metadata = _read_ensemble(directories[0])
-    members = [_load_member(directory) for directory in directories]
-    for directory, member in zip(directories, members, strict=True):
-        _check_agreement(directories[0], members[0], directory, member)
+        found = _read_ensemble(directories[0])
+    else:
+        found = _Ensemble(directories, [1 / len(directories)] * len(directories), {})
+    members = [_load_member(directory) for directory in found.directories]
+    for directory, member in zip(found.directories, members, strict=True):
+        _check_agreement(found.directories[0], members[0], directory, member)
     first = members[0]
     try:
         ensemble = PackedEnsemble(
             EnsembleConfig(
                 members=len(members),
-                member_weights=tuple(weights),
+                member_weights=tuple(found.weights),
                 encoder=first.encoder,
                 quantization=first.quantization,
                 task=first.task,
                 labels=first.labels,
                 max_length=first.max_length,
-                metadata=metadata,
+                combination=found.combination,
+                temperature=found.temperature,
+                metadata=found.metadata,
             ),
             {},
             first.tokenizer,
@@ -85,7 +98,7 @@ def _stack(arrays: list[NDArray[Any]], shareable: bool) -> NDArray[Any]:
     return np.stack(arrays)
 
 
-def _read_ensemble(directory: Path) -> tuple[list[Path], list[float], dict[str, str]]:
+def _read_ensemble(directory: Path) -> _Ensemble:
     path = directory / ENSEMBLE_FILE
     content = read_json(path)
     if content.get("format_version") != bert.FORMAT_VERSION:
@@ -99,13 +112,22 @@ def _read_ensemble(directory: Path) -> tuple[list[Path], list[float], dict[str, 
     if (
         not isinstance(weights, list)
         or len(weights) != len(names)
-        or not all(isinstance(w, (int, float)) and math.isfinite(w) and w >= 0 for w in weights)
+        or not all(isinstance(w, (int, float)) and 0 <= w <= 1e30 for w in weights)
         or sum(weights) <= 0
     ):
-        raise CheckpointError(f"{path}: member_weights is {weights!r}, expected {len(names)} numbers >= 0, not all 0")
+        raise CheckpointError(
+            f"{path}: member_weights is {weights!r}, expected {len(names)} numbers 0 .. 1e30, not all 0"
+        )
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError(f"{path}: metadata is {metadata!r}, expected an object of strings")
-    return [directory / name for name in names], [w / sum(weights) for w in weights], metadata
+    combination, temperature = content.get("combination", "logits"), content.get("temperature", 1.0)
+    if combination not in COMBINATIONS:
+        raise CheckpointError(f"{path}: combination is {combination!r}, expected one of {', '.join(COMBINATIONS)}")
+    if not is_temperature(temperature):
+        low, high = TEMPERATURES
+        raise CheckpointError(f"{path}: temperature is {temperature!r}, expected a number {low:g} .. {high:g}")
+    directories = [directory / name for name in names]
+    return _Ensemble(directories, [w / sum(weights) for w in weights], metadata, combination, float(temperature))
 
 
 def _is_inside(name: object) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, read_json, read_tensors, read_tokenizer
-from bebert_edge.config import EncoderConfig, LayerQuantization, QuantizationConfig, TaskConfig
+from bebert_edge.config import PROBLEMS, EncoderConfig, LayerQuantization, QuantizationConfig, TaskConfig
 from bebert_edge.errors import CheckpointError, FormatError
 
 FORMAT_VERSION = 1
@@ -113,7 +113,7 @@ def _encoder(config: dict[str, Any], positions: int, path: Path) -> EncoderConfi
     )
 
 
-def _section(config: dict[str, Any], path: Path) -> tuple[int, tuple[str, ...], bool, int]:
+def _section(config: dict[str, Any], path: Path) -> tuple[int, tuple[str, ...], TaskConfig, int]:
     section = config[SECTION]
     if not isinstance(section, dict):
         raise CheckpointError(f"{path}: {SECTION} is {section!r}, expected an object")
@@ -125,10 +125,16 @@ def _section(config: dict[str, Any], path: Path) -> tuple[int, tuple[str, ...], 
     labels = section.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise CheckpointError(f"{path}: {SECTION}.labels is {labels!r}, expected a list of strings")
+    problem = section.get("problem", "single_label")
+    if problem not in PROBLEMS:
+        raise CheckpointError(f"{path}: {SECTION}.problem is {problem!r}, expected one of {', '.join(PROBLEMS)}")
+    if problem == "regression" and len(labels) != 1:
+        raise CheckpointError(f"{path}: {SECTION}.labels is {labels!r}, expected one name for the problem 'regression'")
     text_pair = section.get("text_pair")
     if not isinstance(text_pair, bool):
         raise CheckpointError(f"{path}: {SECTION}.text_pair is {text_pair!r}, expected true or false")
-    return _integer(section, "bits", path), tuple(labels), text_pair, _integer(section, "max_length", path)
+    task = TaskConfig(problem=problem, text_pair=text_pair)
+    return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 
 def _binary(prefix: str, latent: Floats) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -193,7 +199,7 @@ def load_member(directory: Path) -> Member:
     """
     path = directory / CONFIG_FILE
     config = read_json(path)
-    bits, labels, text_pair, max_length = _section(config, path)
+    bits, labels, task, max_length = _section(config, path)
     trained_positions = _integer(config, "max_position_embeddings", path)
     if max_length > trained_positions:
         raise CheckpointError(f"{path}: {SECTION}.max_length is {max_length}, but it has {trained_positions} positions")
@@ -208,7 +214,7 @@ def load_member(directory: Path) -> Member:
     return Member(
         shape,
         QuantizationConfig.for_bits(bits, shape.layers),
-        TaskConfig(text_pair=text_pair),
+        task,
         labels,
         max_length,
         tensors,

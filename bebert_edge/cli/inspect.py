@@ -41,6 +41,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         ("task", f"{task['type']}, {task['problem']}, {'pairs of texts' if task['text_pair'] else 'single texts'}"),
         ("labels", ", ".join(found["labels"])),
         ("members", f"{found['members']}, weights {weights}"),
+        ("answer", f"weighted mean of their {found['combination']}, temperature {found['temperature']:.6g}"),
         ("longest input", f"{found['max_length']} tokens"),
         ("encoder", shape),
         *found["quantization"].items(),

@@ -69,6 +69,8 @@ def _config(config: EnsembleConfig) -> dict[str, Any]:
         "labels": list(config.labels),
         "members": config.members,
         "member_weights": list(config.member_weights),
+        "combination": config.combination,
+        "temperature": config.temperature,
         "max_length": config.max_length,
         "encoder": asdict(config.encoder),
         "quantization": quantization_by_layer(config.quantization),

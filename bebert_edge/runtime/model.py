@@ -115,7 +115,7 @@ class EdgeModel:
         return (predict(text, logits, members, config) for text, logits, members in self._answer(texts, batch_size))
 
     def logits(self, texts: Iterable[Text], *, batch_size: int = 32) -> Logits:
-        """The averaged logits of every text: float32 `[texts, labels]`. Arguments and errors as `predict`."""
+        """The ensemble's logits of every text: float32 `[texts, labels]`. Arguments and errors as `predict`."""
         rows = [logits for _, logits, _ in self._answer(texts, batch_size)]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
 

@@ -26,9 +26,9 @@ class Prediction:
             regression the name of the first value.
         score: Probability of the most probable label; for regression the first value.
         scores: One number per label: probabilities (softmax; sigmoid for multi-label tasks) or values (regression).
-        logits: The averaged logits that `scores` come from.
+        logits: The ensemble's logits that `scores` come from.
         member_labels: What each member alone would answer.
-        member_scores: The scores of each member alone.
+        member_scores: The scores of each member alone, at the ensemble's temperature: of its logits divided by it.
         members_agree: How many members alone give `label`; None for regression.
         tokens: Tokens that the model read, special tokens included.
         truncated: Whether the input was longer than the model's longest input, and its end was not read.
@@ -47,7 +47,7 @@ class Prediction:
     truncated: bool
 
 
-def scores_of(logits: NDArray[np.float32], problem: str) -> Scores:
+def scores_of(logits: NDArray[np.floating], problem: str) -> Scores:
     """Scores of logits `[..., labels]`: softmax, sigmoid or the values themselves, by `TaskConfig.problem`."""
     wide = logits.astype(np.float64)
     if problem == "regression":
@@ -81,7 +81,7 @@ def predict(
         )
     regression = config.task.problem == "regression"
     scores = scores_of(logits, config.task.problem)
-    member_scores = scores_of(member_logits, config.task.problem)
+    member_scores = scores_of(member_logits / config.temperature, config.task.problem)
     label = _label(scores, config)
     member_labels = tuple(_label(member, config) for member in member_scores)
     return Prediction(
