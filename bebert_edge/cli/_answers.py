@@ -15,6 +15,7 @@ from bebert_edge.runtime import EdgeModel, Prediction
 
 TEXT_WIDTH = 60
 MIN_LABEL_WIDTH, MAX_LABEL_WIDTH = 6, 40
+SCORE_HEADERS = {"single_label": "probability", "multi_label": "highest", "regression": "value"}
 
 Writer = Callable[[EdgeModel, Iterable[Prediction]], Iterator[Prediction]]
 
@@ -33,22 +34,30 @@ def shorten(text: str, width: int) -> str:
 def _label_width(model: EdgeModel) -> int:
     widths = [cell_len(printable(label)) for label in model.labels]
     several = model.metadata.config.task.problem == "multi_label"
-    return min(MAX_LABEL_WIDTH, max(MIN_LABEL_WIDTH, sum(widths) + 2 * len(widths) if several else max(widths)))
+    width = sum(widths) + len("_0.99, ") * len(widths) if several else max(widths)
+    return min(MAX_LABEL_WIDTH, max(MIN_LABEL_WIDTH, width))
+
+
+def _label(model: EdgeModel, answer: Prediction) -> str:
+    """The label; of a multi-label task every label with its probability, the most probable first."""
+    if model.metadata.config.task.problem != "multi_label":
+        return answer.label
+    scores = sorted(zip(answer.scores, model.labels, strict=True), key=lambda pair: -pair[0])[: len(answer.labels)]
+    return ", ".join(f"{label} {score:.2f}" for score, label in scores) or "(none)"
 
 
 def _table(model: EdgeModel, answers: Iterable[Prediction]) -> Iterator[Prediction]:
-    regression = model.metadata.config.task.problem == "regression"
-    width = _label_width(model)
-    print(f"{'text':{TEXT_WIDTH}}  {shorten('label', width)}  {'value' if regression else 'probability':>11}  members")
+    width, header = _label_width(model), SCORE_HEADERS[model.metadata.config.task.problem]
+    print(f"{'text':{TEXT_WIDTH}}  {shorten('label', width)}  {header:>11}  members")
     for answer in answers:
         text = answer.text if answer.pair is None else f"{answer.text} | {answer.pair}"
         members = (
-            " ".join(f"{scores[0]:.2f}" for scores in answer.member_scores)
+            " ".join(f"{scores[0]:.4f}" for scores in answer.member_scores)
             if answer.members_agree is None
             else f"{answer.members_agree}/{model.members}"
         )
         mark = "  truncated" if answer.truncated else ""
-        label = shorten(answer.label or "(none)", width)
+        label = shorten(_label(model, answer), width)
         print(f"{shorten(text, TEXT_WIDTH)}  {label}  {answer.score:11.4f}  {members:7}{mark}".rstrip())
         yield answer
 

@@ -22,14 +22,15 @@ class Prediction:
     Attributes:
         text: The input.
         pair: Its second text, for tasks on pairs.
-        label: The most probable label; for multi-label tasks every label above 0.5, joined by `", "`; for
-            regression the name of the first value.
-        score: Probability of the most probable label; for regression the first value.
-        scores: One number per label: probabilities (softmax; sigmoid for multi-label tasks) or values (regression).
+        label: `labels`, joined by `", "`.
+        labels: The most probable label; for multi-label tasks every label above 0.5, perhaps none; for regression the
+            name of the value.
+        score: Probability of the most probable label; for regression the value.
+        scores: One number per label: probabilities (softmax; sigmoid for multi-label tasks) or the value (regression).
         logits: The ensemble's logits that `scores` come from.
         member_labels: What each member alone would answer.
         member_scores: The scores of each member alone, at the ensemble's temperature: of its logits divided by it.
-        members_agree: How many members alone give `label`; None for regression.
+        members_agree: How many members alone give exactly `labels`; None for regression.
         tokens: Tokens that the model read, special tokens included.
         truncated: Whether the input was longer than the model's longest input, and its end was not read.
     """
@@ -37,6 +38,7 @@ class Prediction:
     text: str
     pair: str | None
     label: str
+    labels: tuple[str, ...]
     score: float
     scores: tuple[float, ...]
     logits: tuple[float, ...]
@@ -58,12 +60,14 @@ def scores_of(logits: NDArray[np.floating], problem: str) -> Scores:
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 
 
-def _label(scores: Scores, config: EnsembleConfig) -> str:
-    if config.task.problem == "regression":
-        return config.labels[0]
+def _labels(scores: Scores, config: EnsembleConfig) -> tuple[str, ...]:
     if config.task.problem == "multi_label":
-        return ", ".join(label for label, score in zip(config.labels, scores, strict=True) if score > 0.5)
-    return config.labels[int(scores.argmax())]
+        return tuple(label for label, score in zip(config.labels, scores, strict=True) if score > 0.5)
+    return (config.labels[int(scores.argmax())],)
+
+
+def _join(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels)
 
 
 def predict(
@@ -79,21 +83,21 @@ def predict(
             f"the model's logits for {encoded.text[:40]!r} are not finite: its weights are damaged. "
             "Copy the file again, or export it again"
         )
-    regression = config.task.problem == "regression"
     scores = scores_of(logits, config.task.problem)
     member_scores = scores_of(member_logits / config.temperature, config.task.problem)
-    label = _label(scores, config)
-    member_labels = tuple(_label(member, config) for member in member_scores)
+    labels = _labels(scores, config)
+    member_labels = [_labels(member, config) for member in member_scores]
     return Prediction(
         text=encoded.text,
         pair=encoded.pair,
-        label=label,
-        score=float(scores[0] if regression else scores.max()),
+        label=_join(labels),
+        labels=labels,
+        score=float(scores.max()),
         scores=tuple(scores.tolist()),
         logits=tuple(logits.tolist()),
-        member_labels=member_labels,
+        member_labels=tuple(_join(member) for member in member_labels),
         member_scores=tuple(tuple(member) for member in member_scores.tolist()),
-        members_agree=None if regression else member_labels.count(label),
+        members_agree=None if config.task.problem == "regression" else member_labels.count(labels),
         tokens=len(encoded.ids),
         truncated=encoded.truncated,
     )

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,3 +102,16 @@ def test_answers_that_cannot_be_are_refused(changes: dict[str, Any], message: st
     changes = {**changes, "task": {**content["task"], **changes.get("task", {})}}
     with pytest.raises(FormatError, match=message):
         EnsembleConfig.from_json(json.dumps({**content, **changes}))
+
+
+def test_the_worked_example_of_the_format_is_right() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    example = text[text.index("Example: members of equal weight") : text.index("## model.safetensors")]
+    found = [np.array(json.loads(f"[{row}]")) for row in re.findall(r"`logits = \[(.*?)\]`", example)]
+    logits = np.array([[2, 0], [0, 1]], np.float32)
+    expected = [
+        reference.combine(logits, config(2, 2, temperature=2.0)),
+        reference.combine(logits, config(2, 2, temperature=2.0, combination="probabilities")),
+        reference.combine(logits, config(2, 2, temperature=2.0, combination="probabilities", problem="multi_label")),
+    ]
+    np.testing.assert_allclose(found, expected, atol=5.1e-5)
