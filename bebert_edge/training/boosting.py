@@ -116,7 +116,7 @@ def resample(weights: Tensor, seed: int) -> Tensor:
         Indices of examples [examples], int64, in random order.
     """
     generator = torch.Generator().manual_seed(seed)
-    return torch.multinomial(_positive(weights), len(weights), replacement=True, generator=generator)
+    return torch.multinomial(_positive(weights).cpu(), len(weights), replacement=True, generator=generator)
 
 
 def bootstrap(n: int, seed: int) -> Tensor:

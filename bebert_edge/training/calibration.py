@@ -66,8 +66,8 @@ def fit_temperature(logits: Tensor, labels: Tensor, problem: str) -> float:
     """The temperature `T` that minimises the negative log-likelihood of `logits / T` (temperature scaling).
 
     Guo et al., "On Calibration of Modern Neural Networks" (2017): `T` changes how sure the answers are, never which is
-    first. It is fitted to what the ensemble answers, **after** averaging: calibrated members make no calibrated mean
-    (Rahaman and Thiery, "Uncertainty Quantification and Deep Ensembles", arXiv 2007.08792).
+    first. It is fitted to what the ensemble answers, **after** averaging, as Rahaman and Thiery found it must be
+    ("Uncertainty Quantification and Deep Ensembles", arXiv 2007.08792, abstract).
 
     The loss is the mean cross-entropy of the softmax (`single_label`) or the mean binary cross-entropy of the sigmoids
     (`multi_label`). It is convex in `1 / T`, so that bisection of its slope, in float64, finds the minimum.
@@ -117,7 +117,7 @@ def fit_member_weights(member_logits: Tensor, labels: Tensor, combination: str, 
     The loss is that of `fit_temperature` at `T = 1`, or the mean squared error for `regression`. It is convex in the
     weights: the cross-entropy of logits that are linear in them, or minus the logarithm of a probability that is. They
     are the softmax of parameters that start equal, so that members that answer alike weigh alike, and L-BFGS with a
-    strong-Wolfe line search, in float64, moves those.
+    strong-Wolfe line search, in float64, moves those. The temperature is to be fitted afterwards.
 
     Args:
         member_logits: [members, examples, classes], float, of examples that no member was trained on.
@@ -130,33 +130,35 @@ def fit_member_weights(member_logits: Tensor, labels: Tensor, combination: str, 
     """
     _require_combination(combination, problem)
     _require_logits(member_logits, 3)
-    z = member_logits.double()
     if problem == "regression":
-        if labels.shape != z.shape[1:2] or z.shape[2] != 1 or not bool(labels.isfinite().all()):
+        if labels.shape != member_logits.shape[1:2] or member_logits.shape[2] != 1 or not bool(labels.isfinite().all()):
             raise TrainingError(
-                f"found labels of shape {list(labels.shape)} for logits of shape {list(z.shape[1:])}, "
+                f"found labels of shape {list(labels.shape)} for logits of shape {list(member_logits.shape[1:])}, "
                 "expected one finite number for each example and one output"
             )
+        target = labels.double()
     else:
-        _, chosen = _choices(z[0], labels, problem)
-    parameters = torch.zeros(len(z), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [parameters], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
-    )
+        _, target = _choices(member_logits[0], labels, problem)
+    # Copies, for what was made in inference mode cannot take part in a gradient.
+    with torch.inference_mode(False), torch.enable_grad():
+        z, target = member_logits.detach().to(torch.float64, copy=True), target.detach().clone()
+        parameters = torch.zeros(len(z), dtype=torch.float64, device=z.device, requires_grad=True)
+        optimizer = torch.optim.LBFGS(
+            [parameters], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+        )
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        combined = _combine(z, torch.softmax(parameters, 0), combination, problem)
-        if problem == "regression":
-            value = F.mse_loss(combined[:, 0], labels.double())
-        else:
-            value = F.cross_entropy(_pairs(combined) if problem == "multi_label" else combined, chosen)
-        value.backward()
-        return value
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            combined = _combine(z, torch.softmax(parameters, 0), combination, problem)
+            if problem == "regression":
+                value = F.mse_loss(combined[:, 0], target)
+            else:
+                value = F.cross_entropy(_pairs(combined) if problem == "multi_label" else combined, target)
+            value.backward()
+            return value
 
-    with torch.enable_grad():
         optimizer.step(loss)
-    return [float(weight) for weight in torch.softmax(parameters.detach(), 0)]
+        return [float(weight) for weight in torch.softmax(parameters.detach(), 0)]
 
 
 def _pairs(logits: Tensor) -> Tensor:
