@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,87 @@ from bebert_edge.checkpoints.bert import FORMAT_VERSION, SECTION, detect
 from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, TOKENIZER_FILE, read_json, read_tensors
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training.binarize import binarize
+from bebert_edge.training.labels import PROBLEMS
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+
+FAMILIES = ("bert",)
+"""Model types (of `config.json`) that can be trained."""
+
+PROBLEM_TYPES = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+"""transformers' names (`config.problem_type`) for the problems of `Examples`."""
+
+INDEX_FILE = "model.safetensors.index.json"
+VOCABULARY_FILE = "vocab.txt"
+_TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json", VOCABULARY_FILE)
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+_NEW_TENSORS = ("classifier.", "bert.pooler.")
+"""Tensors that a backbone may lack: they start new. Any other that is missing would leave random layers unnoticed."""
+
+
+def check_family(config: Mapping[str, Any], source: object) -> None:
+    """Refuses a model that cannot be trained here.
+
+    Raises:
+        CheckpointError: Its `model_type` is not one of `FAMILIES`.
+    """
+    if config.get("model_type") not in FAMILIES:
+        raise CheckpointError(
+            f"{source} is a model of type {config.get('model_type')!r}, expected one of the supported families: "
+            f"{', '.join(FAMILIES)}; choose another --backbone or --teacher"
+        )
+
+
+def locate(source: str | Path) -> Path:
+    """The local directory of a model: `source` itself, or the download of what has this name on the Hugging Face hub.
+
+    Only safetensors, `config.json` and the tokenizer are downloaded, the tensors after a check of the family.
+
+    Raises:
+        CheckpointError: There is no such directory, and no such model in the cache or in reach on the hub.
+    """
+    name = str(source)
+    if Path(source).exists():
+        if not Path(source).is_dir():
+            raise CheckpointError(f"{source} is a file, expected a model directory with {CONFIG_FILE} and tensors")
+        return Path(source)
+    if not _HUB_NAME.fullmatch(name):
+        raise CheckpointError(f"{source} is missing: expected a model directory, or a name on the Hugging Face hub")
+    config = Path(_download(name, CONFIG_FILE)) / CONFIG_FILE
+    check_family(read_json(config), name)
+    return Path(_download(name, CONFIG_FILE, "*.safetensors", INDEX_FILE, *_TOKENIZER_FILES))
+
+
+def _download(name: str, *patterns: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(name, allow_patterns=list(patterns))
+    except Exception as error:  # the hub's errors and those of its connections have no common base
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{name} is missing: there is no such directory, and the Hugging Face hub did not give it ({reason}); "
+            f"check the name and the network, or run 'hf download {name} --local-dir DIR' elsewhere and pass DIR"
+        ) from error
+
+
+def recover(directory: str | Path) -> None:
+    """Finishes a replacement that `save_member` was killed in the middle of, so that `directory` exists again."""
+    directory = Path(directory)
+    new, old = _scratch(directory)
+    if old.exists() and not directory.exists():
+        # The old one is only moved away once the new one is complete.
+        (new if new.exists() else old).rename(directory)
+
+
+def _scratch(directory: Path) -> tuple[Path, Path]:
+    """Names beside a directory: for what will replace it, and for what was replaced."""
+    return directory.with_name(f".{directory.name}.new"), directory.with_name(f".{directory.name}.old")
 
 
 def save_member(
@@ -29,8 +109,11 @@ def save_member(
     labels: list[str],
     text_pair: bool,
     max_length: int,
+    problem: str = "single_label",
 ) -> None:
     """Writes one member, under a temporary name until it is complete; a member that exists is replaced.
+
+    Killed at any moment, it leaves the old member or the new one; `recover` (which `load_member` calls) finds it.
 
     Args:
         model: A binarized model that has seen a batch.
@@ -40,38 +123,72 @@ def save_member(
         labels: Names of the classes.
         text_pair: Whether an input is two texts.
         max_length: Tokens of the longest input.
+        problem: `single_label`, `multi_label` or `regression`.
 
     Raises:
-        TrainingError: A parameter is not finite: training diverged.
+        TrainingError: A parameter is not finite (training diverged), or the files cannot be written.
     """
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().float().contiguous() for name, tensor in model.state_dict().items()}
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise TrainingError(f"training diverged: {name} is not finite; train again with a lower --learning-rate")
     config: dict[str, Any] = model.config.to_dict()
     config.pop("_name_or_path", None)
     config |= {
         "architectures": ["BertForSequenceClassification"],
+        "dtype": "float32",
         "id2label": {str(i): name for i, name in enumerate(labels)},
         "label2id": {name: i for i, name in enumerate(labels)},
+        "problem_type": PROBLEM_TYPES[problem],
         SECTION: {
             "format_version": FORMAT_VERSION,
             "bits": bits,
             "labels": labels,
             "text_pair": text_pair,
             "max_length": max_length,
+            "problem": problem,
         },
     }
-    scratch = directory.with_name(f".{directory.name}.new")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    tokenizer.save_pretrained(scratch)
-    save_file(tensors, scratch / TENSOR_FILE, metadata={"format": "pt"})
-    (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    scratch.rename(directory)
+    tensors = _tensors(model)
+    directory = Path(directory).resolve()
+    try:
+        _replace(directory, config, tensors, tokenizer)
+    except OSError as error:
+        raise TrainingError(f"{directory} cannot be written: {error.strerror or error}") from error
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors to save: float32, of the very bits that were trained."""
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise TrainingError(f"{name} is {tensor.dtype}, expected a model in float32: call model.float() first")
+        if not bool(tensor.isfinite().all()):
+            raise TrainingError(f"training diverged: {name} is not finite; train again with a lower --learning-rate")
+        tensors[name] = tensor.detach().float().cpu().contiguous()
+    return tensors
+
+
+def _replace(
+    directory: Path, config: dict[str, Any], tensors: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    recover(directory)
+    new, old = _scratch(directory)
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        tokenizer.save_pretrained(new)
+        save_file(tensors, new / TENSOR_FILE, metadata={"format": "pt"})
+        (new / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except BaseException as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, SafetensorError):
+            raise OSError(str(error)) from error
+        raise
+    if directory.exists():
+        directory.rename(old)
+    new.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_member(directory: str | Path) -> BertForSequenceClassification:
@@ -81,7 +198,8 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
         directory: The member's directory.
 
     Returns:
-        A transformers model in evaluation mode with binarized modules: its logits are those of the exported graph.
+        A transformers model in evaluation mode with binarized modules: its logits are those of the exported graph, and
+        `config.problem_type` says what they are of.
 
     Raises:
         CheckpointError: The directory is no latent checkpoint of family `bert`, or its tensors do not fit.
@@ -89,74 +207,132 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
     from transformers import BertConfig, BertForSequenceClassification
 
     directory = Path(directory)
+    recover(directory)
     config = read_json(directory / CONFIG_FILE)
     if not detect(config):
         raise CheckpointError(f"{directory} is no latent checkpoint: expected one that 'bebert-edge train' wrote")
     section = config.pop(SECTION)
-    tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
     try:
+        problem = section.get("problem", "single_label")
+        if problem not in PROBLEMS:
+            raise ValueError(f"{SECTION}.problem is {problem!r}, expected one of {', '.join(PROBLEMS)}")
+        config["problem_type"] = PROBLEM_TYPES[problem]
+        tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
         model = binarize(BertForSequenceClassification(BertConfig.from_dict(config)), section["bits"])
         model.load_state_dict(tensors)
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{directory} does not fit its {CONFIG_FILE}: {error}; 'bebert-edge pack {directory}' says which tensor"
         ) from error
     return model.eval()
 
 
-def load_float(directory: str | Path, labels: list[str]) -> BertForSequenceClassification:
-    """Loads a float model with a classification head of these labels; the head is new where the directory has none.
+def load_float(
+    source: str | Path, labels: list[str], problem: str = "single_label", *, new_head: bool = False
+) -> BertForSequenceClassification:
+    """Loads a float model with a classification head of these labels.
+
+    Args:
+        source: A model directory, or the name of one on the Hugging Face hub.
+        labels: Names of the classes. A model without a head gets a new one, by torch's random generator.
+        problem: `single_label`, `multi_label` or `regression`: sets `config.problem_type`.
+        new_head: Replace the head that the model has.
 
     Raises:
-        CheckpointError: The directory has no BERT in safetensors that transformers can load.
+        CheckpointError: There is no BERT in safetensors that transformers can load, tensors of the encoder are missing,
+            or the model has a head of other labels and `new_head` is False.
     """
-    from transformers import AutoModelForSequenceClassification
+    from transformers import BertForSequenceClassification
 
-    directory = Path(directory)
+    directory = locate(source)
     config = read_json(directory / CONFIG_FILE)
-    if config.get("model_type") != "bert":
-        raise CheckpointError(f"{directory} is a {config.get('model_type')!r} model, expected 'bert'")
-    if not (directory / TENSOR_FILE).is_file():
+    check_family(config, source)
+    if detect(config):
+        raise CheckpointError(f"{source} is a latent checkpoint, expected a float model: pass it as --teacher")
+    if not any((directory / name).is_file() for name in (TENSOR_FILE, INDEX_FILE)):
         read_tensors(directory)  # its error names what is there instead
     try:
-        model: BertForSequenceClassification = AutoModelForSequenceClassification.from_pretrained(
+        loaded, info = BertForSequenceClassification.from_pretrained(
             directory,
-            num_labels=len(labels),
             id2label=dict(enumerate(labels)),
             label2id={name: i for i, name in enumerate(labels)},
+            problem_type=PROBLEM_TYPES[problem],
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
-            ignore_mismatched_sizes=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{directory} cannot be loaded by transformers: {error}") from error
+    except Exception as error:  # whatever transformers, safetensors or json make of a damaged file
+        raise CheckpointError(f"{source} cannot be loaded by transformers: {error}") from error
+    model: BertForSequenceClassification = loaded
+    _check_tensors(source, info, len(labels), new_head)
+    if new_head:
+        model.classifier.weight.data.normal_(0, model.config.initializer_range)
+        model.classifier.bias.data.zero_()
+    elif not any(name.startswith("classifier.") for name in info["missing_keys"]):
+        _check_order(source, config, labels)
     return model
 
 
-def load_tokenizer(directory: str | Path) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model directory.
+def _check_tensors(source: object, info: Mapping[str, Any], labels: int, new_head: bool) -> None:
+    """Refuses a model that transformers filled up with random tensors where it should have its own."""
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(_NEW_TENSORS))
+    if missing:
+        raise CheckpointError(f"{source} has no tensor {missing[0]} ({len(missing)} are missing): it is no whole BERT")
+    for name, found, expected in sorted(info["mismatched_keys"]):
+        if not name.startswith("classifier."):
+            raise CheckpointError(
+                f"{source}: tensor {name} has shape {list(found)}, expected {list(expected)} by its {CONFIG_FILE}"
+            )
+        if not new_head:
+            raise CheckpointError(
+                f"{source} has a head of {found[0]} outputs, but the data {labels} labels: pass data of its labels, or "
+                "--new-head to replace the head"
+            )
+
+
+def _check_order(source: object, config: Mapping[str, Any], labels: Sequence[str]) -> None:
+    """Refuses a head with the same labels in another order: its answers would count as those of other classes."""
+    names = config.get("id2label")
+    if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(labels)))):
+        return
+    found = [str(names[str(i)]).casefold() for i in range(len(labels))]
+    wanted = [label.casefold() for label in labels]
+    if found != wanted and sorted(found) == sorted(wanted):
+        raise CheckpointError(
+            f"{source} has the labels {', '.join(found)} in this order, the data {', '.join(wanted)}: "
+            "give the data the order of the model, or pass --new-head to replace the head"
+        )
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model directory, or of a model on the Hugging Face hub.
 
     Raises:
-        CheckpointError: The directory has no tokenizer.json that transformers can load.
+        CheckpointError: There is no tokenizer.json or vocab.txt that transformers can load.
     """
     from transformers import AutoTokenizer
 
-    directory = Path(directory)
-    if not (directory / TOKENIZER_FILE).is_file():
+    directory = locate(source)
+    if not any((directory / name).is_file() for name in (TOKENIZER_FILE, VOCABULARY_FILE)):
         raise CheckpointError(f"{directory / TOKENIZER_FILE} is missing: expected a fast tokenizer beside the model")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises plain Exception
         raise CheckpointError(f"{directory / TOKENIZER_FILE} cannot be loaded by transformers: {error}") from error
     return tokenizer
 
 
-def load_model(directory: str | Path, labels: list[str]) -> BertForSequenceClassification:
-    """Loads a latent checkpoint's member or a float model, in evaluation mode."""
-    if detect(read_json(Path(directory) / CONFIG_FILE)):
+def load_model(
+    source: str | Path, labels: list[str], problem: str = "single_label", *, new_head: bool = False
+) -> BertForSequenceClassification:
+    """Loads a latent checkpoint's member (see `load_member`) or a float model (see `load_float`), to evaluate."""
+    recover(source)
+    directory = locate(source)
+    if detect(read_json(directory / CONFIG_FILE)):
         return load_member(directory)
-    return load_float(directory, labels).eval()
+    return load_float(source, labels, problem, new_head=new_head).eval()
 
 
 def latent_weights(model: nn.Module) -> dict[str, Tensor]:
