@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tasks of GLUE (Wang et al. 2019, arXiv:1804.07461) by name, through the library `datasets`.
 
-Columns, classes and splits are those of https://huggingface.co/datasets/nyu-mll/glue; WNLI's included, AX (which has no
-training set) not. Test sets have no labels there.
+Columns, classes and splits are those of https://huggingface.co/datasets/nyu-mll/glue; AX, which has no
+training set, is left out. Test sets have no labels there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from bebert_edge.errors import TrainingError
 from bebert_edge.training.files import Examples, read_examples
 
-SOURCES = ("nyu-mll/glue", "glue")
-"""Names that the data set has on the hub (the second in older caches), tried in this order."""
+SOURCE = "nyu-mll/glue"
+"""Name of the data set on the Hugging Face hub."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def load_task(name: str, split: str = "train") -> Examples:
     missing = {*task.columns, "label"} - set(data.column_names)
     if missing:
         raise TrainingError(f"GLUE's {name} has no column {min(missing)}, only {', '.join(data.column_names)}")
+    names = getattr(data.features["label"], "names", None)
+    if names is not None and tuple(names) != task.labels:
+        raise TrainingError(
+            f"GLUE's {name} has the classes {', '.join(names)}, expected {', '.join(task.labels)}: pass a file instead"
+        )
     texts, *pairs = ([str(text) for text in data[column]] for column in task.columns)
     labels = _labels(name, split, task, data["label"])
     return Examples(texts, pairs[0] if pairs else None, labels, list(task.labels), task.problem)
@@ -138,17 +143,14 @@ def _load(name: str, split: str) -> Any:
         raise TrainingError(
             f"GLUE's {name} needs the library datasets: run 'pip install datasets', or pass a file"
         ) from error
-    reasons = []
-    for source in SOURCES:
-        try:
-            return load_dataset(source, name, split=split)
-        except Exception as error:  # of the hub, its connections, the cache, pyarrow: no common base
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            reasons.append(f"load_dataset({source!r}, {name!r}, split={split!r}): {reason}")
-    raise TrainingError(
-        f"GLUE's {name} cannot be loaded ({'; '.join(reasons)}): check the network and the split, or pass a .tsv, .csv "
-        "or .jsonl file with its examples"
-    )
+    try:
+        return load_dataset(SOURCE, name, split=split)
+    except Exception as error:  # of the hub, its connections, the cache, pyarrow: they have no common base
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise TrainingError(
+            f"GLUE's {name} cannot be loaded: load_dataset({SOURCE!r}, {name!r}, split={split!r}) says: {reason}; "
+            "check the network and the split, or pass a .tsv, .csv or .jsonl file of the examples"
+        ) from error
 
 
 def _labels(name: str, split: str, task: Task, found: Sequence[Any]) -> list[Any]:
