@@ -34,7 +34,8 @@ def samme(weights: Tensor, mistakes: Tensor, classes: int, rate: float = 1.0) ->
     Then `1 - 2 * mistakes` is the margin of a confidence-rated prediction (Schapire and Singer, "Improved boosting
     algorithms using confidence-rated predictions", 1999), and `exp` is below its chord on [0, 1], so that AdaBoost's
     bound stays: with two classes and rate 1 a round shrinks the exponential loss to `2 * sqrt(e * (1 - e))` of what it
-    was, or less. For shares of 0 and 1 that is an equality, and the round is SAMME's.
+    was, or less. For shares of 0 and 1 that is an equality, and the round is SAMME's. MAX_RATIO gives this up only where
+    an example would weigh more than so many times another.
 
     Args:
         weights: Weight of each example when the member was trained [examples], float, > 0, of any sum.
@@ -137,7 +138,7 @@ def member_weights(alphas: Sequence[float]) -> list[float]:
 
 def _positive(weights: Tensor) -> Tensor:
     """The weights as float64 with mean 1, which all are > 0."""
-    if len(weights) == 0 or not bool((weights.isfinite() & (weights > 0)).all()):
-        raise TrainingError("found no weights, or one that is not a finite number > 0")
+    if len(weights) == 0 or not weights.is_floating_point() or not bool((weights.isfinite() & (weights > 0)).all()):
+        raise TrainingError(f"found weights {weights}, expected one or more finite floats > 0")
     w = weights.double()
     return w / w.mean()

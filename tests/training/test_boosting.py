@@ -70,6 +70,7 @@ def test_no_example_becomes_the_whole_training_set():
         (torch.ones(2), torch.tensor([0.0, 1.5]), "share"),
         (torch.ones(2), torch.tensor([0.0, math.nan]), "share"),
         (torch.tensor([1.0, 0.0]), torch.zeros(2), "weights"),
+        (torch.tensor([1, 1]), torch.zeros(2), "floats"),
         (torch.tensor([1.0, math.inf]), torch.zeros(2), "weights"),
         (torch.tensor([1.0, math.nan]), torch.zeros(2), "weights"),
     ],
