@@ -34,8 +34,8 @@ def samme(weights: Tensor, mistakes: Tensor, classes: int, rate: float = 1.0) ->
     Then `1 - 2 * mistakes` is the margin of a confidence-rated prediction (Schapire and Singer, "Improved boosting
     algorithms using confidence-rated predictions", 1999), and `exp` is below its chord on [0, 1], so that AdaBoost's
     bound stays: with two classes and rate 1 a round shrinks the exponential loss to `2 * sqrt(e * (1 - e))` of what it
-    was, or less. For shares of 0 and 1 that is an equality, and the round is SAMME's. MAX_RATIO gives this up only where
-    an example would weigh more than so many times another.
+    was, or less. For shares of 0 and 1 that is an equality, and the round is SAMME's. MAX_RATIO gives this up only
+    where an example would weigh more than so many times another.
 
     Args:
         weights: Weight of each example when the member was trained [examples], float, > 0, of any sum.
