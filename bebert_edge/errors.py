@@ -44,3 +44,7 @@ class NativeLibraryError(BebertEdgeError):
 
 class BenchError(BebertEdgeError):
     """A benchmark cannot be run as it was asked for."""
+
+
+class EvaluationError(BebertEdgeError):
+    """Models, data or settings of an evaluation do not fit together."""

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labelled examples in the order of a model's logits, and models with their labels in one order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_edge.errors import EvaluationError, TrainingError
+from bebert_edge.evaluation.models import EvaluatedModel
+
+_NUMBERED = re.compile(r"(LABEL_)?(\d+)")
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """N labelled texts.
+
+    Attributes:
+        texts: The texts.
+        pairs: The second text of each, or None.
+        labels: int64 `[N]` classes; for multi-label tasks int64 `[N, C]`, 1 where a class holds; for regression
+            float64 `[N]`.
+        label_names: Names of the classes, in the order of the logits.
+        problem: `single_label`, `multi_label` or `regression`.
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: NDArray[Any]
+    label_names: tuple[str, ...]
+    problem: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def classes(self) -> int:
+        """Logits of a text."""
+        return len(self.label_names)
+
+
+def read_data(
+    path: str | Path,
+    model: EvaluatedModel,
+    *,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str = "label",
+    label_names: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> EvaluationData:
+    """Reads labelled text for a model.
+
+    Labels are the model's own names, or the numbers of its logits.
+
+    Args:
+        path: A file that `bebert_edge.training.read_examples` reads.
+        model: Whose labels the file has.
+        text_column: Column of the text.
+        text_pair_column: Column of a second text.
+        label_column: Column of the label.
+        label_names: The model's labels in the order of the classes of the file, where the file has other names.
+        limit: Only the first so many examples.
+
+    Raises:
+        TrainingError: The file cannot be read, or has a label that the model does not know.
+        EvaluationError: `label_names` are not the model's, or `limit` is less than 1.
+    """
+    from bebert_edge.training.files import read_examples
+
+    if limit is not None and limit < 1:
+        raise EvaluationError(f"--limit is {limit}, expected 1 or more")
+    columns = dict(text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
+    read: Any = partial(read_examples, path, **columns)
+    if model.problem != "single_label":
+        read = partial(read, problem=model.problem)
+    if model.problem == "regression":
+        examples = read()
+        labels: NDArray[Any] = np.array(examples.labels, np.float64)
+    else:
+        examples = _read_classes(read, model, label_names)
+        labels = np.array(examples.labels) if model.problem == "single_label" else _multi_hot(examples.labels, model)
+    count = len(examples) if limit is None else min(limit, len(examples))
+    pairs = None if examples.pairs is None else examples.pairs[:count]
+    return EvaluationData(examples.texts[:count], pairs, labels[:count], model.labels, model.problem)
+
+
+def _read_classes(read: Any, model: EvaluatedModel, label_names: Sequence[str] | None) -> Any:
+    """Examples whose labels are numbers of the model's logits."""
+    if label_names is not None:
+        if sorted(label_names) != sorted(model.labels):
+            raise EvaluationError(
+                f"--label-names are {', '.join(label_names)}, expected the labels of {model.path}: "
+                f"{', '.join(model.labels)}"
+            )
+        examples = read()
+        if len(examples.label_names) != len(label_names):
+            raise EvaluationError(
+                f"--label-names has {len(label_names)} names, the file the classes {', '.join(examples.label_names)}"
+            )
+        order = [model.labels.index(name) for name in label_names]
+        return _renumbered(examples, order)
+    try:
+        return read(classes=model.labels)
+    except TrainingError as error:
+        try:
+            return read(classes=[str(i) for i in range(len(model.labels))])
+        except TrainingError:
+            raise error from None  # the one that names the model's labels
+
+
+def _renumbered(examples: Any, order: Sequence[int]) -> Any:
+    from dataclasses import replace
+
+    def new(label: Any) -> Any:
+        return [order[i] for i in label] if isinstance(label, list) else order[label]
+
+    return replace(examples, labels=[new(label) for label in examples.labels])
+
+
+def _multi_hot(labels: Sequence[Sequence[int]], model: EvaluatedModel) -> NDArray[np.int64]:
+    hot = np.zeros((len(labels), len(model.labels)), np.int64)
+    for row, classes in enumerate(labels):
+        hot[row, list(classes)] = 1
+    return hot
+
+
+def column_order(model: EvaluatedModel, first: EvaluatedModel) -> list[int]:
+    """Which of `model`'s logits stand where `first` has its own: labels are matched by name, in any order.
+
+    Labels that are numbers, or `LABEL_` and a number, name nothing: such a model has the order of `first`.
+
+    Raises:
+        EvaluationError: The models differ in their problem or their labels.
+    """
+    if model.problem != first.problem:
+        raise EvaluationError(
+            f"{model.path} is a {model.problem} model, {first.path} a {first.problem} one: "
+            "expected models of one task. Evaluate them one at a time"
+        )
+    if len(model.labels) == len(first.labels) and (
+        model.problem == "regression" or _unnamed(model.labels) or _unnamed(first.labels)
+    ):
+        return list(range(len(model.labels)))
+    if sorted(model.labels) != sorted(first.labels):
+        raise EvaluationError(
+            f"{model.path} has the labels {_some(model.labels)}, {first.path} {_some(first.labels)}: "
+            "expected the same names, in any order. Evaluate them one at a time"
+        )
+    return [model.labels.index(name) for name in first.labels]
+
+
+def _unnamed(labels: Sequence[str]) -> bool:
+    matches = [_NUMBERED.fullmatch(label) for label in labels]
+    return all(match is not None and int(match[2]) == i for i, match in enumerate(matches))
+
+
+def _some(labels: Sequence[str], count: int = 8) -> str:
+    rest = len(labels) - count
+    return ", ".join(labels[:count]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latent checkpoints and Hugging Face models, run by torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bebert_edge import checkpoints
+from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, read_json, read_tensors
+from bebert_edge.errors import CheckpointError, EvaluationError
+from bebert_edge.evaluation.models import EmbeddingNoise, EvaluatedModel, pad
+from bebert_edge.runtime.text import EncodedText, TextEncoder
+from bebert_edge.training.latent import load_member, load_tokenizer
+
+_ENDLESS = 10**6
+"""What tokenizers say of themselves when they know no longest input is above this."""
+_PROBLEMS = {"single_label_classification": "single_label", "multi_label_classification": "multi_label"}
+
+
+class _TorchModel(EvaluatedModel):
+    models: list[Any]
+    pad_id = 0
+
+    def run(self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None) -> NDArray[np.float32]:
+        feed = {name: torch.from_numpy(array) for name, array in pad(batch, self.pad_id).items()}
+        logits = []
+        for member, model in enumerate(self.models):
+            inputs = feed if _has_token_types(model) else {k: v for k, v in feed.items() if k != "token_type_ids"}
+            with torch.inference_mode(), self._noisy(model, noise, member, batch, index):
+                logits.append(model(**inputs).logits.float().numpy())
+        return np.stack(logits)
+
+    @contextmanager
+    def _noisy(
+        self,
+        model: Any,
+        noise: EmbeddingNoise | None,
+        member: int,
+        batch: Sequence[EncodedText],
+        index: Sequence[int],
+    ) -> Iterator[None]:
+        if noise is None:
+            yield
+            return
+        embeddings = getattr(model.base_model, "embeddings", None)
+        if embeddings is None:
+            raise EvaluationError(
+                f"{self.path}: a {model.config.model_type!r} model has no module 'embeddings' to add noise to: "
+                "leave embedding-noise out of --perturb"
+            )
+
+        def add(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            output = output.clone()
+            for row, (i, text) in enumerate(zip(index, batch, strict=True)):
+                tokens = len(text.ids)
+                output[row, :tokens] += torch.from_numpy(noise.draw(member, i, tokens, output.shape[-1]))
+            return output
+
+        hook = embeddings.register_forward_hook(add)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def _has_token_types(model: Any) -> bool:
+    return int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
+
+
+class LatentModel(_TorchModel):
+    """A latent ensemble, or one member, as training computes it in evaluation mode: what its export computes.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged or incomplete.
+    """
+
+    def __init__(self, directory: Path, *, threads: int | None = None) -> None:
+        _use_threads(threads)
+        packed = checkpoints.load(directory)  # reads and checks everything that the members must agree on
+        config = packed.config
+        file = directory / checkpoints.ENSEMBLE_FILE
+        ensemble = file.is_file()
+        names = json.loads(file.read_text(encoding="utf-8"))["members"] if ensemble else ["."]
+        self.path, self.kind = str(directory), "latent ensemble" if ensemble else "latent member"
+        self.models = [load_member(directory / name) for name in names]
+        self.labels, self.problem, self.text_pair = config.labels, config.task.problem, config.task.text_pair
+        self.weights = tuple(config.member_weights)
+        self.combination = getattr(config, "combination", "logits")
+        self.temperature = getattr(config, "temperature", 1.0)
+        self.backend = _backend()
+        self._encoder = TextEncoder(packed.tokenizer, config.max_length, config.task.text_pair)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
+        return self._encoder.encode(texts if pairs is None else list(zip(texts, pairs, strict=True)))
+
+
+class TransformersModel(_TorchModel):
+    """A single float model: whatever `AutoModelForSequenceClassification` loads from safetensors in a directory.
+
+    Raises:
+        CheckpointError: transformers cannot load model or tokenizer, or there is no classification head.
+    """
+
+    def __init__(self, directory: Path, *, threads: int | None = None, max_length: int | None = None) -> None:
+        from transformers import AutoModelForSequenceClassification
+
+        _use_threads(threads)
+        config = read_json(directory / CONFIG_FILE)
+        if not (directory / TENSOR_FILE).is_file() and not (directory / f"{TENSOR_FILE}.index.json").is_file():
+            read_tensors(directory)  # its error names what is there instead
+        architectures = config.get("architectures") or [""]
+        if not str(architectures[0]).endswith("ForSequenceClassification"):
+            raise CheckpointError(
+                f"{directory} is a {architectures[0] or config.get('model_type')!r}, expected a model for sequence "
+                "classification: fine-tune it first, e.g. with 'bebert-edge train FILE --backbone DIR -o OUT', and "
+                "evaluate OUT/teacher"
+            )
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise CheckpointError(f"{directory} cannot be loaded by transformers: {error}") from error
+        self._tokenizer = load_tokenizer(directory)
+        self.path, self.kind, self.models = str(directory), "transformers", [model.eval()]
+        self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
+        single = "regression" if model.config.num_labels == 1 else "single_label"
+        self.problem = _PROBLEMS.get(model.config.problem_type, model.config.problem_type or single)
+        self.text_pair = None
+        self.weights = (1.0,)
+        self.backend = _backend()
+        self.pad_id = self._tokenizer.pad_token_id or 0
+        self.max_length = max_length or _longest_input(model.config, self._tokenizer)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
+        encoded = self._tokenizer(
+            list(texts),
+            None if pairs is None else list(pairs),
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=True,
+        )
+        seconds = [None] * len(texts) if pairs is None else pairs
+        rows = zip(texts, seconds, encoded["input_ids"], encoded["token_type_ids"], strict=True)
+        return [EncodedText(text, pair, ids, types, truncated=False) for text, pair, ids, types in rows]
+
+
+def _longest_input(config: Any, tokenizer: Any) -> int:
+    positions = getattr(config, "max_position_embeddings", _ENDLESS)
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= config.pad_token_id + 1  # their positions begin after that of the padding
+    return int(min(tokenizer.model_max_length, positions, _ENDLESS))
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _backend() -> str:
+    return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
