@@ -16,6 +16,7 @@ from bebert_edge.errors import BebertEdgeError
 OPTIONAL_PACKAGES = {
     **dict.fromkeys(("onnx", "onnx_ir", "onnxscript", "safetensors"), "export"),
     **dict.fromkeys(("torch", "transformers"), "train"),
+    **dict.fromkeys(("scipy", "sklearn"), "evaluate"),
 }
 """Extra that installs each optional package."""
 

@@ -12,6 +12,7 @@ from bebert_edge import __version__
 from bebert_edge.cli._shared import Commands, prepare
 from bebert_edge.cli.bench import bench
 from bebert_edge.cli.doctor import doctor
+from bebert_edge.cli.evaluate import evaluate
 from bebert_edge.cli.export import export
 from bebert_edge.cli.inspect import inspect
 from bebert_edge.cli.pack import pack
@@ -50,7 +51,7 @@ def bebert_edge(
     """
 
 
-for command in (train, pack, export, run, bench, inspect, doctor):
+for command in (train, evaluate, pack, export, run, bench, inspect, doctor):
     app.command()(command)
 
 

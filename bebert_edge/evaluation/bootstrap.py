@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Percentile bootstrap over examples. All intervals of an evaluation use the same resamples, so differences are paired."""
+"""Percentile bootstrap over examples; all intervals use the same resamples, so that differences are paired."""
 
 from __future__ import annotations
 

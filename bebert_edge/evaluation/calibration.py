@@ -58,7 +58,7 @@ def nll_by_example(logits: Array, labels: NDArray[Any], problem: str) -> Array:
     """Negative log-likelihood of every example's label `[N]`; for multi-label tasks the mean over labels."""
     if problem == "multi_label":
         return np.asarray(np.logaddexp(0, np.where(labels == 1, -logits, logits)).mean(-1))
-    return -log_softmax(logits)[np.arange(len(labels)), labels]
+    return np.asarray(-log_softmax(logits)[np.arange(len(labels)), labels])
 
 
 def calibration(logits: Array, labels: NDArray[Any], problem: str) -> Calibration:

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.errors import EvaluationError, TrainingError
 from bebert_edge.evaluation.models import EvaluatedModel
+
+if TYPE_CHECKING:
+    from bebert_edge.training import Examples
 
 _NUMBERED = re.compile(r"(LABEL_)?(\d+)")
 
@@ -53,7 +56,7 @@ def read_data(
     *,
     text_column: str | None = None,
     text_pair_column: str | None = None,
-    label_column: str = "label",
+    label_column: str | None = None,
     label_names: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> EvaluationData:
@@ -64,9 +67,9 @@ def read_data(
     Args:
         path: A file that `bebert_edge.training.read_examples` reads.
         model: Whose labels the file has.
-        text_column: Column of the text.
+        text_column: Column of the text, if its name is none of the usual ones.
         text_pair_column: Column of a second text.
-        label_column: Column of the label.
+        label_column: Column of the label, if it is neither `label` nor `labels`.
         label_names: The model's labels in the order of the classes of the file, where the file has other names.
         limit: Only the first so many examples.
 
@@ -78,22 +81,25 @@ def read_data(
 
     if limit is not None and limit < 1:
         raise EvaluationError(f"--limit is {limit}, expected 1 or more")
-    columns = dict(text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
-    read: Any = partial(read_examples, path, **columns)
-    if model.problem != "single_label":
-        read = partial(read, problem=model.problem)
+    read = partial(
+        read_examples,
+        path,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        problem=model.problem,
+    )
     if model.problem == "regression":
         examples = read()
         labels: NDArray[Any] = np.array(examples.labels, np.float64)
     else:
         examples = _read_classes(read, model, label_names)
         labels = np.array(examples.labels) if model.problem == "single_label" else _multi_hot(examples.labels, model)
-    count = len(examples) if limit is None else min(limit, len(examples))
-    pairs = None if examples.pairs is None else examples.pairs[:count]
-    return EvaluationData(examples.texts[:count], pairs, labels[:count], model.labels, model.problem)
+    pairs = None if examples.pairs is None else examples.pairs[:limit]
+    return EvaluationData(examples.texts[:limit], pairs, labels[:limit], model.labels, model.problem)
 
 
-def _read_classes(read: Any, model: EvaluatedModel, label_names: Sequence[str] | None) -> Any:
+def _read_classes(read: Callable[..., Examples], model: EvaluatedModel, label_names: Sequence[str] | None) -> Examples:
     """Examples whose labels are numbers of the model's logits."""
     if label_names is not None:
         if sorted(label_names) != sorted(model.labels):
@@ -117,9 +123,7 @@ def _read_classes(read: Any, model: EvaluatedModel, label_names: Sequence[str] |
             raise error from None  # the one that names the model's labels
 
 
-def _renumbered(examples: Any, order: Sequence[int]) -> Any:
-    from dataclasses import replace
-
+def _renumbered(examples: Examples, order: Sequence[int]) -> Examples:
     def new(label: Any) -> Any:
         return [order[i] for i in label] if isinstance(label, list) else order[label]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.errors import EvaluationError
+from bebert_edge.evaluation import sums
 from bebert_edge.evaluation.models import Array
-from bebert_edge.evaluation.sums import Score, class_sums, moments
 
 Labels = NDArray[Any]
 
@@ -45,7 +45,7 @@ class Metric:
 
     name: str
     score: Callable[[Labels, Labels], float]
-    from_sums: Score | None = None
+    from_sums: sums.Score | None = None
 
 
 def _accuracy(labels: Labels, answered: Labels) -> float:
@@ -90,14 +90,14 @@ def _both(labels: Labels, answered: Labels) -> float:
     return (_pearson(labels, answered) + _spearman(labels, answered)) / 2
 
 
-_ACCURACY = Metric("accuracy", _accuracy, class_sums.accuracy)
-_MATTHEWS = Metric("matthews", _matthews, class_sums.matthews)
-_F1_MICRO = Metric("f1_micro", _f1("micro"), class_sums.f1_micro)
-_TWO_CLASSES = (_ACCURACY, Metric("f1", _f1("binary"), class_sums.f1_of_class_1), _MATTHEWS)
-_CLASSES = (_ACCURACY, Metric("f1_macro", _f1("macro"), class_sums.f1_macro_of_present), _F1_MICRO, _MATTHEWS)
-_MULTI_LABEL = (_F1_MICRO, Metric("f1_macro", _f1("macro"), class_sums.f1_macro), _ACCURACY)
+_ACCURACY = Metric("accuracy", _accuracy, sums.accuracy)
+_MATTHEWS = Metric("matthews", _matthews, sums.matthews)
+_F1_MICRO = Metric("f1_micro", _f1("micro"), sums.f1_micro)
+_TWO_CLASSES = (_ACCURACY, Metric("f1", _f1("binary"), sums.f1_of_class_1), _MATTHEWS)
+_CLASSES = (_ACCURACY, Metric("f1_macro", _f1("macro"), sums.f1_macro_of_present), _F1_MICRO, _MATTHEWS)
+_MULTI_LABEL = (_F1_MICRO, Metric("f1_macro", _f1("macro"), sums.f1_macro), _ACCURACY)
 _REGRESSION = (
-    Metric("pearson", _pearson, moments.pearson),
+    Metric("pearson", _pearson, sums.pearson),
     Metric("spearman", _spearman),
     Metric("pearson_spearman", _both),
 )
@@ -110,17 +110,24 @@ def metrics_for(problem: str, classes: int) -> tuple[Metric, ...]:
     return _MULTI_LABEL if problem == "multi_label" else _REGRESSION
 
 
-def choose(names: Sequence[str], problem: str, classes: int) -> list[Metric]:
-    """The named metrics, or all of the task for none.
+def choose(names: Sequence[str], main: str | None, problem: str, classes: int) -> list[Metric]:
+    """Metrics of a task by name, the main one first.
+
+    Args:
+        names: The metrics; none for all of the task.
+        main: The main metric; by default the first of `names`, or else `MAIN[problem]`.
+        problem: `single_label`, `multi_label` or `regression`.
+        classes: Logits of an example.
 
     Raises:
         EvaluationError: The task has no such metric.
     """
     available = {metric.name: metric for metric in metrics_for(problem, classes)}
-    for name in names:
+    main = main or (names[0] if names else MAIN[problem])
+    for name in (main, *names):
         if name not in available:
             raise EvaluationError(
-                f"--metrics has {name!r}, expected some of {', '.join(available)} for a {problem} task of {classes} "
-                f"label{'s' if classes > 1 else ''}"
+                f"{name!r} is no metric of a {problem} task of {classes} label{'s' if classes > 1 else ''}, "
+                f"expected some of {', '.join(available)}: name them with --metrics"
             )
-    return [available[name] for name in names or available]
+    return [available[name] for name in dict.fromkeys((main, *(names or available)))]

@@ -165,16 +165,22 @@ class EvaluatedModel(ABC):
     def check_pairs(self, given: bool) -> None:
         """Raises EvaluationError if the model reads pairs of texts and got none, or the other way round."""
         if self.text_pair is True and not given:
-            raise EvaluationError(f"{self.path} reads pairs of texts: name their second column, --text-pair-column NAME")
+            raise EvaluationError(
+                f"{self.path} reads pairs of texts: name their columns, --text-column A --text-pair-column B"
+            )
         if self.text_pair is False and given:
-            raise EvaluationError(f"{self.path} reads single texts: leave --text-pair-column out")
+            raise EvaluationError(
+                f"{self.path} reads single texts: name their column, --text-column NAME, and no second"
+            )
 
     @abstractmethod
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """Tokenizes texts as the model reads them, cut to its longest input."""
 
     @abstractmethod
-    def run(self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None) -> NDArray[np.floating]:
+    def run(
+        self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None
+    ) -> NDArray[np.floating]:
         """Logits `[E, B, C]` of a batch; `index` are the numbers of its texts."""
 
 

@@ -38,6 +38,7 @@ class _PackedModel(EvaluatedModel):
         self._encoder = TextEncoder(tokenizer, config.max_length, config.task.text_pair)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
+        """See `EvaluatedModel.encode`."""
         return self._encoder.encode(texts if pairs is None else list(zip(texts, pairs, strict=True)))
 
 
@@ -62,7 +63,10 @@ class OnnxModel(_PackedModel):
         super().__init__(path or file, kind, metadata.config, metadata.tokenizer)
         self.backend = str(self._model.backend)
 
-    def run(self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None) -> NDArray[np.float32]:
+    def run(
+        self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None
+    ) -> NDArray[np.float32]:
+        """See `EvaluatedModel.run`."""
         feed: dict[str, NDArray[np.generic]] = dict(pad(batch))
         model = self._model
         if noise is not None:
@@ -72,7 +76,7 @@ class OnnxModel(_PackedModel):
             feed[NOISE] = np.stack([self._noise(noise, member, batch, index) for member in members])
         try:
             (logits,) = model.session.run(["member_logits"], feed)
-        except Exception as error:  # noqa: BLE001 - the exceptions of onnxruntime have no public base class
+        except Exception as error:  # the exceptions of onnxruntime have no public base class
             reason = " ".join(str(error).split())
             raise ModelError(f"{self.path} failed: {reason:.300}. Copy the file again, or export it again") from error
         answers: NDArray[np.float32] = logits
@@ -94,7 +98,10 @@ class OnnxModel(_PackedModel):
             )
         with tempfile.TemporaryDirectory(prefix="bebert-edge-") as scratch:
             file = Path(scratch, "noise.onnx")
-            file.write_bytes(with_noise(self._content or self._file.read_bytes()))
+            try:
+                file.write_bytes(with_noise(self._content or self._file.read_bytes()))
+            except EvaluationError as error:
+                raise EvaluationError(f"{self.path}: {error}") from error
             return open_session(file, threads=self._threads)
 
 
@@ -123,13 +130,16 @@ class ReferenceModel(_PackedModel):
         self.backend = "numpy reference"
         self._ensemble = ensemble
 
-    def run(self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None) -> NDArray[np.float32]:
+    def run(
+        self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None
+    ) -> NDArray[np.float32]:
+        """See `EvaluatedModel.run`."""
         from bebert_edge.reference import forward
 
         if noise is not None:
             raise EvaluationError(
-                f"{self.path}: embedding noise needs the packages for exporting. Run: pip install 'bebert-edge[export]', "
-                "or leave embedding-noise out of --perturb"
+                f"{self.path}: embedding noise needs the packages for exporting. Run: "
+                "pip install 'bebert-edge[export]', or leave embedding-noise out of --perturb"
             )
         return forward(self._ensemble, **pad(batch))[1]
 
@@ -167,4 +177,4 @@ def with_noise(model: bytes) -> bytes:
         nodes.insert(at + 1, node)
     noise = helper.make_tensor_value_info(NOISE, onnx.TensorProto.FLOAT, ["members", "tokens", "hidden_size"])
     proto.graph.input.append(noise)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())

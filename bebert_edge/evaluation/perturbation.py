@@ -29,9 +29,7 @@ def _neighbours() -> dict[str, str]:
     for y, row in enumerate(_ROWS):
         for x, letter in enumerate(row):
             near = [(x - 1, y), (x + 1, y), (x, y - 1), (x + 1, y - 1), (x - 1, y + 1), (x, y + 1)]
-            found[letter] = "".join(
-                _ROWS[b][a] for a, b in near if 0 <= b < len(_ROWS) and 0 <= a < len(_ROWS[b])
-            )
+            found[letter] = "".join(_ROWS[b][a] for a, b in near if 0 <= b < len(_ROWS) and 0 <= a < len(_ROWS[b]))
     return found
 
 

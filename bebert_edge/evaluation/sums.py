@@ -8,7 +8,7 @@ hold the two against each other. R resamples of N examples give sums `[R, S]`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,31 @@ Score = Callable[[Array], Array]
 
 
 def example_sums(labels: NDArray[Any], answered: NDArray[Any], problem: str, classes: int) -> Array:
-    """What is summed for each example: `[N, S]`."""
+    """What is summed for each example `[N, S]`.
+
+    With classes: 1, whether all is right, and by class whether it is right, answered and true. With values: 1, and the
+    first and second moments about the means of all.
+    """
     if problem == "regression":
-        return moments.of(labels, answered)
+        x, y = labels - labels.mean(), answered - answered.mean()
+        return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
     if problem == "single_label":
-        hot = np.eye(classes)
-        labels, answered = hot[labels], hot[answered]
-    return class_sums.of(labels, answered)
+        labels, answered = np.eye(classes)[labels], np.eye(classes)[answered]
+    count = np.ones((len(labels), 1))
+    right = (labels == answered).all(1, keepdims=True)
+    return np.hstack([count, right, labels * answered, answered, labels]).astype(np.float64)
+
+
+class _ClassSums(NamedTuple):
+    examples: Array
+    right: Array
+    class_right: Array
+    class_answered: Array
+    class_true: Array
+
+
+def _classes(sums: Array) -> _ClassSums:
+    return _ClassSums(sums[:, 0], sums[:, 1], *np.split(sums[:, 2:], 3, axis=1))
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
@@ -33,65 +51,49 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-class class_sums:  # noqa: N801 - a namespace
-    """Of examples whose labels and answers are 0 or 1 `[N, C]`: 1, right, and by class right, answered and true."""
-
-    @staticmethod
-    def of(labels: NDArray[Any], answered: NDArray[Any]) -> Array:
-        count = np.ones((len(labels), 1))
-        right = (labels == answered).all(1, keepdims=True)
-        return np.hstack([count, right, labels * answered, answered, labels]).astype(np.float64)
-
-    @staticmethod
-    def _split(sums: Array) -> tuple[Array, ...]:
-        return (sums[:, 0], sums[:, 1], *np.split(sums[:, 2:], 3, axis=1))
-
-    @staticmethod
-    def accuracy(sums: Array) -> Array:
-        return sums[:, 1] / sums[:, 0]
-
-    @staticmethod
-    def _f1(sums: Array) -> tuple[Array, Array]:
-        _, _, right, answered, true = class_sums._split(sums)
-        return _ratio(2 * right, answered + true), answered + true > 0
-
-    @staticmethod
-    def f1_of_class_1(sums: Array) -> Array:
-        return class_sums._f1(sums)[0][:, 1]
-
-    @staticmethod
-    def f1_macro(sums: Array) -> Array:
-        return class_sums._f1(sums)[0].mean(1)
-
-    @staticmethod
-    def f1_macro_of_present(sums: Array) -> Array:
-        f1, present = class_sums._f1(sums)
-        return f1.sum(1) / present.sum(1)
-
-    @staticmethod
-    def f1_micro(sums: Array) -> Array:
-        _, _, right, answered, true = class_sums._split(sums)
-        return _ratio(2 * right.sum(1), (answered + true).sum(1))
-
-    @staticmethod
-    def matthews(sums: Array) -> Array:
-        """For K classes (Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006)."""
-        n, correct, _, answered, true = class_sums._split(sums)
-        covariance = n * correct - (answered * true).sum(1)
-        variances = (n * n - (answered * answered).sum(1)) * (n * n - (true * true).sum(1))
-        return _ratio(covariance, np.sqrt(variances))
+def _f1(sums: Array) -> Array:
+    found = _classes(sums)
+    return _ratio(2 * found.class_right, found.class_answered + found.class_true)
 
 
-class moments:  # noqa: N801 - a namespace
-    """Of examples whose labels and answers are values: 1, and first and second moments about the mean of all."""
+def accuracy(sums: Array) -> Array:
+    """Share of the examples of which all is right."""
+    return _ratio(sums[:, 1], sums[:, 0])
 
-    @staticmethod
-    def of(labels: NDArray[Any], answered: NDArray[Any]) -> Array:
-        x, y = labels - labels.mean(), answered - answered.mean()
-        return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
 
-    @staticmethod
-    def pearson(sums: Array) -> Array:
-        n, x, y, xx, yy, xy = sums.T
-        variances = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
-        return _ratio(n * xy - x * y, np.sqrt(variances))
+def f1_of_class_1(sums: Array) -> Array:
+    """F1 of class 1."""
+    return _f1(sums)[:, 1]
+
+
+def f1_macro(sums: Array) -> Array:
+    """Mean F1 of all classes."""
+    return np.asarray(_f1(sums).mean(1))
+
+
+def f1_macro_of_present(sums: Array) -> Array:
+    """Mean F1 of the classes that are true or answered somewhere, as scikit-learn takes it for a single label."""
+    found = _classes(sums)
+    present = found.class_answered + found.class_true > 0
+    return np.asarray(_f1(sums).sum(1) / present.sum(1))
+
+
+def f1_micro(sums: Array) -> Array:
+    """F1 of all classes' answers together."""
+    found = _classes(sums)
+    return _ratio(2 * found.class_right.sum(1), (found.class_answered + found.class_true).sum(1))
+
+
+def matthews(sums: Array) -> Array:
+    """Matthews correlation, for K classes as Gorodkin 2004 (doi:10.1016/j.compbiolchem.2004.09.006)."""
+    n, right, _, answered, true = _classes(sums)
+    covariance = n * right - (answered * true).sum(1)
+    variances = (n * n - (answered * answered).sum(1)) * (n * n - (true * true).sum(1))
+    return _ratio(covariance, np.sqrt(variances))
+
+
+def pearson(sums: Array) -> Array:
+    """Pearson correlation of values."""
+    n, x, y, xx, yy, xy = sums.T
+    variances = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
+    return _ratio(n * xy - x * y, np.sqrt(variances))

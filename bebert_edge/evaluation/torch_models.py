@@ -29,7 +29,10 @@ class _TorchModel(EvaluatedModel):
     models: list[Any]
     pad_id = 0
 
-    def run(self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None) -> NDArray[np.float32]:
+    def run(
+        self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None
+    ) -> NDArray[np.float32]:
+        """See `EvaluatedModel.run`."""
         feed = {name: torch.from_numpy(array) for name, array in pad(batch, self.pad_id).items()}
         logits = []
         for member, model in enumerate(self.models):
@@ -99,6 +102,7 @@ class LatentModel(_TorchModel):
         self._encoder = TextEncoder(packed.tokenizer, config.max_length, config.task.text_pair)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
+        """See `EvaluatedModel.encode`."""
         return self._encoder.encode(texts if pairs is None else list(zip(texts, pairs, strict=True)))
 
 
@@ -141,6 +145,7 @@ class TransformersModel(_TorchModel):
         self.max_length = max_length or _longest_input(model.config, self._tokenizer)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
+        """See `EvaluatedModel.encode`."""
         encoded = self._tokenizer(
             list(texts),
             None if pairs is None else list(pairs),

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`bebert-edge evaluate`: how good models are, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bebert_edge.cli._shared import OutputFormat, note
+
+if TYPE_CHECKING:
+    from bebert_edge.evaluation.evaluate import Progress
+
+AUTO = "auto"
+
+
+def evaluate(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL...",
+            help="An .onnx file, a packed ensemble, a latent ensemble or member, or a Hugging Face directory.",
+        ),
+    ],
+    data: Annotated[Path, typer.Option(help="Labelled examples: .tsv, .csv or .jsonl, optionally with .gz.")],
+    compare_to: Annotated[
+        Path | None, typer.Option(help="Compare every MODEL to this one.", metavar="MODEL", show_default=False)
+    ] = None,
+    metrics: Annotated[str, typer.Option(help="Metrics, comma-separated; auto is all of the task.")] = AUTO,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="The main metric, of which members, differences and robustness are told.",
+            show_default="the first of --metrics; accuracy, f1_micro or pearson by task",
+        ),
+    ] = None,
+    perturbations: Annotated[
+        str,
+        typer.Option(
+            "--perturb",
+            help="Try robustness: typos, drop-words, embedding-noise, each at several strengths or at one: typos=0.1.",
+            show_default="none",
+        ),
+    ] = "",
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and perturbations.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of one call.", show_default="one per core")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per call.")] = 32,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many examples.", show_default=False)
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the text.", show_default="text, sentence, ...")
+    ] = None,
+    text_pair_column: Annotated[
+        str | None,
+        typer.Option("--text-pair-column", "--pair-column", help="Column of a second text.", show_default="by task"),
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label.", show_default="label, labels")] = None,
+    label_names: Annotated[
+        str | None,
+        typer.Option(help="The model's labels for the file's classes in their order, e.g. negative,positive."),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=2, help="Tokens of the longest input of Hugging Face models.", show_default="theirs"),
+    ] = None,
+    output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write JSON to this file too.", show_default=False)
+    ] = None,
+) -> None:
+    """Evaluate models on labelled text: metrics with intervals, calibration, members, robustness, comparison.
+
+    Labels of the file are names of the model's labels, or their numbers. docs/evaluating.md defines every number.
+    """
+    from bebert_edge.evaluation import Settings, open_model, read_data
+    from bebert_edge.evaluation import evaluate as evaluate_models
+    from bebert_edge.evaluation.perturbation import parse
+
+    settings = Settings(
+        metrics=[] if metrics == AUTO else _names(metrics),
+        metric=metric,
+        perturbations=parse(perturbations),
+        resamples=bootstrap,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    _silence()
+    opened = [open_model(path, threads=threads, max_length=max_length) for path in models]
+    second = None if compare_to is None else open_model(compare_to, threads=threads, max_length=max_length)
+    examples = read_data(
+        data,
+        opened[0],
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        label_names=None if label_names is None else _names(label_names),
+        limit=limit,
+    )
+    with _progress() as progress:
+        report = evaluate_models(opened, examples, settings, name=str(data), compare_to=second, progress=progress)
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+        note(f"wrote {output}")
+    if output_format is OutputFormat.json:
+        print(text)
+        return
+    from bebert_edge.cli._evaluation_tables import print_report
+
+    print_report(report)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _silence() -> None:
+    """Keeps transformers from drawing bars and warning, where it is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("transformers") is not None:
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on stderr for what is answered now; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step, done, examples: bar.update(task, description=step, completed=done, total=examples)
