@@ -56,14 +56,14 @@ def write_backbone(directory: Path, **arguments) -> Path:
     return directory
 
 
-def binary_model(bits: int, seed: int = 0):
+def binary_model(bits: int, seed: int = 0, labels: int = 2):
     """A binarized random BERT in evaluation mode, whose quantizers have seen a batch and whose shifts are not zero."""
     import torch
 
     from bebert_edge.training import binarize
     from bebert_edge.training.quantization import Quantizer
 
-    model = binarize(float_model(seed=seed), bits).train()
+    model = binarize(float_model(labels, seed), bits).train()
     inputs = tokenizer()(SENTENCES, padding=True, return_tensors="pt")
     with torch.no_grad():
         model(**inputs)
@@ -73,20 +73,34 @@ def binary_model(bits: int, seed: int = 0):
     return model.eval()
 
 
-def write_member(directory: Path, bits: int = 4, seed: int = 0, **settings) -> Path:
+def write_member(directory: Path, bits: int = 4, seed: int = 0, problem: str = "single_label", **settings) -> Path:
     """A latent checkpoint of a random member."""
     from bebert_edge.training.latent import save_member
 
-    defaults = dict(bits=bits, labels=["negative", "positive"], text_pair=False, max_length=24)
-    save_member(binary_model(bits, seed), tokenizer(), directory, **(defaults | settings))
+    settings = dict(bits=bits, labels=["negative", "positive"], text_pair=False, max_length=24) | settings
+    save_member(binary_model(bits, seed, len(settings["labels"])), tokenizer(), directory, **settings)
+    config = json.loads((directory / "config.json").read_text())
+    config["bebert_edge"]["problem"] = problem
+    (directory / "config.json").write_text(json.dumps(config))
     return directory
 
 
-def write_latent_ensemble(directory: Path, *, bits: int, members: int = 2) -> Path:
-    """Latent checkpoints of `members` random members of equal weight, and their `ensemble.json`."""
+def write_ensemble_file(directory: Path, **content) -> None:
+    """An `ensemble.json`: of one member, `member-0`, unless `content` says otherwise."""
+    defaults = {"format_version": 1, "members": ["member-0"], "member_weights": [1.0], "metadata": {}}
+    (directory / "ensemble.json").write_text(json.dumps(defaults | content))
+
+
+def write_latent_ensemble(
+    directory: Path, *, bits: int, members: int = 2, content: dict[str, object] | None = None, **settings
+) -> Path:
+    """Latent checkpoints of random members of equal weight, and an `ensemble.json` with `content` added.
+
+    `settings` are those of `write_member`.
+    """
     names = [f"member-{i}" for i in range(members)]
     for seed, name in enumerate(names):
-        write_member(directory / name, bits, seed)
-    content = {"format_version": 1, "members": names, "member_weights": [1 / members] * members, "metadata": {}}
-    (directory / "ensemble.json").write_text(json.dumps(content))
+        write_member(directory / name, bits, seed, **settings)
+    defaults = {"members": names, "member_weights": [1 / members] * members}
+    write_ensemble_file(directory, **(defaults | (content or {})))
     return directory

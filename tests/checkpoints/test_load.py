@@ -19,7 +19,7 @@ from bebert_edge.checkpoints import load
 from bebert_edge.checkpoints.bert import binarize_rows
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import CheckpointError
-from latent import float_model, tokenizer, write_member
+from latent import float_model, tokenizer, write_ensemble_file, write_latent_ensemble, write_member
 from support import random_ensemble
 
 WEIGHT = "bert.encoder.layer.1.intermediate.dense.weight"
@@ -45,11 +45,6 @@ def edit_tensors(member, change):
     tensors = load_file(member / "model.safetensors")
     change(tensors)
     save_file(tensors, member / "model.safetensors")
-
-
-def write_ensemble(directory, **content):
-    defaults = {"format_version": 1, "members": ["member-0"], "member_weights": [1.0], "metadata": {}}
-    (directory / "ensemble.json").write_text(json.dumps(defaults | content))
 
 
 def test_bits_and_scales_by_hand():
@@ -94,11 +89,42 @@ def test_the_tokenizer_loses_padding_and_truncation_only(member):
 def test_members_and_weights_of_an_ensemble(tmp_path):
     for i in range(2):
         write_member(tmp_path / f"member-{i}", seed=i)
-    write_ensemble(tmp_path, members=["member-0", "member-1"], member_weights=[3, 1], metadata={"name": "x"})
+    write_ensemble_file(tmp_path, members=["member-0", "member-1"], member_weights=[3, 1], metadata={"name": "x"})
     packed = load(tmp_path)
     assert packed.config.member_weights == (0.75, 0.25)
     assert packed.config.metadata == {"name": "x"}
     assert load([tmp_path / "member-0", tmp_path / "member-1"]).config.member_weights == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "answer"),
+    [
+        ("single_label", ["no", "maybe", "yes"], {"combination": "probabilities", "temperature": 1.5}),
+        ("multi_label", ["joy", "anger", "fear"], {"combination": "probabilities", "temperature": 2}),
+        ("multi_label", ["toxic"], {"temperature": 0.5}),
+        ("regression", ["similarity"], {}),
+        ("regression", ["similarity"], {"combination": "logits", "temperature": 1.0}),
+    ],
+)
+def test_problem_and_answer_reach_the_packed_ensemble(problem, labels, answer, tmp_path):
+    write_latent_ensemble(tmp_path / "latent", bits=2, problem=problem, labels=labels, content=answer)
+    packed = load(tmp_path / "latent")
+    packed.save(tmp_path / "packed")
+    for config in (packed.config, PackedEnsemble.load(tmp_path / "packed").config):
+        assert (config.task.problem, list(config.labels)) == (problem, labels)
+        assert (config.combination, config.temperature) == (
+            answer.get("combination", "logits"),
+            answer.get("temperature", 1),
+        )
+    alone = load(tmp_path / "latent" / "member-0").config  # combined and calibrated is the ensemble, not a member
+    assert (alone.task.problem, alone.combination, alone.temperature) == (problem, "logits", 1.0)
+
+
+def test_a_member_without_a_problem_has_a_single_label(member):
+    edit(member / "config.json", lambda c: c["bebert_edge"].pop("problem"))
+    write_ensemble_file(member.parent)
+    config = load(member.parent).config
+    assert (config.task.problem, config.combination, config.temperature) == ("single_label", "logits", 1.0)
 
 
 def test_tables_that_all_members_share_are_stored_once(member, tmp_path):
@@ -110,6 +136,7 @@ def test_tables_that_all_members_share_are_stored_once(member, tmp_path):
 def test_members_that_differ_are_refused(tmp_path):
     a = write_member(tmp_path / "a")
     others = {"quantization": {"bits": 2}, "labels": {"labels": ["x", "y"]}, "encoder": {"max_length": 20}}
+    others |= {"task": {"problem": "multi_label"}}
     for name, other in others.items():
         with pytest.raises(CheckpointError, match=f"differ in {name}"):
             load([a, write_member(tmp_path / name, **other)])
@@ -155,6 +182,9 @@ def test_damaged_tensors_are_named(member, change, message):
         (lambda c: c["bebert_edge"].update(format_version=2), "format_version is 2, expected 1"),
         (lambda c: c["bebert_edge"].update(bits=3), "bits|code type"),
         (lambda c: c["bebert_edge"].update(labels=[]), "labels"),
+        (lambda c: c["bebert_edge"].update(problem="ranking"), "problem is 'ranking', expected one of single_label"),
+        (lambda c: c["bebert_edge"].update(problem=None), "problem is None"),
+        (lambda c: c["bebert_edge"].update(problem="regression"), "labels is .*expected one name for the problem"),
         (lambda c: c["bebert_edge"].update(max_length=33), "max_length is 33, but it has 32 positions"),
         (lambda c: c.update(bebert_edge=[]), "bebert_edge is \\[\\]"),
         (lambda c: c.pop("bebert_edge"), "bebert-edge train"),
@@ -224,11 +254,18 @@ def test_what_is_no_latent_checkpoint(tmp_path):
         ({"members": ["/etc"]}, "expected names of directories beside it"),
         ({"member_weights": [1, 1]}, "expected 1 numbers"),
         ({"member_weights": [float("nan")]}, "expected 1 numbers"),
+        ({"member_weights": [10**400]}, "expected 1 numbers"),
+        ({"member_weights": [0]}, "not all 0"),
         ({"metadata": {"x": 1}}, "expected an object of strings"),
+        ({"combination": "votes"}, "ensemble.json: combination is 'votes', expected one of logits, probabilities"),
+        ({"combination": None}, "combination is None"),
+        ({"temperature": 0}, "ensemble.json: temperature is 0, expected a number 1e-06"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": "1.0"}, "temperature is '1.0'"),
     ],
 )
 def test_wrong_ensemble_files(member, content, message):
-    write_ensemble(member.parent, **content)
+    write_ensemble_file(member.parent, **content)
     with pytest.raises(CheckpointError, match=message):
         load(member.parent)
 
@@ -247,3 +284,10 @@ def test_the_command_packs_and_reports_sizes(member, tmp_path):
     assert again.exit_code == 1
     assert "--overwrite" in again.output
     assert CliRunner().invoke(app, ["pack", str(member), "-o", str(out), "--overwrite"]).exit_code == 0
+
+
+@pytest.mark.parametrize("answer", [{"combination": "probabilities"}, {"temperature": 2.0}])
+def test_a_regression_has_neither_probabilities_nor_temperature(answer, tmp_path):
+    write_latent_ensemble(tmp_path, bits=1, members=1, problem="regression", labels=["score"], content=answer)
+    with pytest.raises(CheckpointError, match=r"cannot be packed: .*for the problem 'regression'"):
+        load(tmp_path)

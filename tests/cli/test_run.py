@@ -4,12 +4,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bebert_edge.exporters import build_model
 from bebert_edge.runtime import EdgeModel
+from model_files import write_model
+from support import answering
 
 Command = Any
 
@@ -48,6 +53,43 @@ def test_the_portable_path_says_why(command: Command, model_path: Path, monkeypa
     done = command("run", model_path, "a", "--require-native")
     assert (done.code, done.out) == (1, "")
     assert "/nowhere/ops.so" in done.err
+
+
+def test_a_multi_label_table_has_every_label_above_a_half(command: Command, tmp_path: Path) -> None:
+    labels = ("joy", "anger", "fear")
+    ensemble = answering(np.array([[0.5, 3.0, -2.0]] * 2, np.float32), problem="multi_label")
+    ensemble = replace(ensemble, config=replace(ensemble.config, labels=labels))
+    (tmp_path / "multi.onnx").write_bytes(build_model(ensemble)[0].SerializeToString())
+    header, row = command("run", tmp_path / "multi.onnx", "x").out.splitlines()
+    assert header.split() == ["text", "label", "highest", "members"]
+    assert row.split(maxsplit=1)[1].split("  ")[0] == "anger 0.95, joy 0.62"
+    assert row.endswith("0.9526  2/2")
+    record = json.loads(command("run", tmp_path / "multi.onnx", "x", "--format", "json").out)
+    assert (record["label"], record["labels"], list(record["scores"])) == ("joy, anger", ["joy", "anger"], list(labels))
+    ensemble.tensors["classifier.bias"][:] = -1
+    (tmp_path / "none.onnx").write_bytes(build_model(ensemble)[0].SerializeToString())
+    _, row = command("run", tmp_path / "none.onnx", "x").out.splitlines()
+    assert row.split() == ["x", "(none)", "0.2689", "2/2"]
+
+
+def test_a_regression_table_has_the_value_and_those_of_the_members(command: Command, tmp_path: Path) -> None:
+    ensemble = answering(np.array([[3.5], [-12.25]], np.float32), problem="regression", member_weights=(0.75, 0.25))
+    (tmp_path / "regression.onnx").write_bytes(build_model(ensemble)[0].SerializeToString())
+    header, row = command("run", tmp_path / "regression.onnx", "x").out.splitlines()
+    assert header.split() == ["text", "label", "value", "members"]
+    assert row.split("  ", maxsplit=1)[1].split() == ["label", "0", "-0.4375", "3.5000", "-12.2500"]
+    record = json.loads(command("run", tmp_path / "regression.onnx", "x", "--format", "json").out)
+    assert (record["scores"], record["score"], record["members_agree"]) == ({"label 0": -0.4375}, -0.4375, None)
+    assert record["member_scores"] == [[3.5], [-12.25]]
+    rows = list(csv.DictReader(io.StringIO(command("run", tmp_path / "regression.onnx", "x", "--format", "csv").out)))
+    assert (rows[0]["score"], rows[0]["members_agree"], rows[0]["score_label 0"]) == ("-0.4375", "", "-0.4375")
+
+
+def test_inspect_says_how_members_are_combined(command: Command, model_path: Path, tmp_path: Path) -> None:
+    assert "weighted mean of their logits, temperature 1\n" in command("inspect", model_path).out
+    other = write_model(tmp_path / "other.onnx", combination="probabilities", temperature=1.2345678)
+    assert "weighted mean of their probabilities, temperature 1.23457\n" in command("inspect", other).out
+    assert json.loads(command("inspect", other, "--format", "json").out)["temperature"] == 1.2345678
 
 
 def test_json_lines_hold_every_field(command: Command, model_path: Path) -> None:

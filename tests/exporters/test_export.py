@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import replace
@@ -65,7 +66,9 @@ def test_an_ensemble_in_memory_can_be_exported_unverified(tmp_path: Path) -> Non
 def test_every_task_is_verified(problem: str, text_pair: bool, tmp_path: Path) -> None:
     labels = ("score",) if problem == "regression" else ("a", "b", "c")
     ensemble = random_ensemble(problem=problem, text_pair=text_pair, labels=labels)
-    assert passed(export(ensemble, tmp_path / "model.onnx"))["without the native library"] is True
+    report = export(ensemble, tmp_path / "model.onnx")
+    assert passed(report)["without the native library"] is True
+    assert ("labels agree 32/32" in report.checks[1].detail) == (problem != "regression")
 
 
 def test_latent_checkpoints_are_compared_with_pytorch(tmp_path: Path) -> None:
@@ -91,6 +94,46 @@ def test_latent_checkpoints_are_compared_with_pytorch(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="PyTorch: labels agree"):
         export(latent, tmp_path / "wrong.onnx", torch_members=[wrong, wrong])
     assert not (tmp_path / "wrong.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "answer"),
+    [
+        ("single_label", ["a", "b", "c"], {"combination": "probabilities", "temperature": 0.4}),
+        ("multi_label", ["a", "b", "c"], {"combination": "probabilities", "temperature": 3.0}),
+        ("regression", ["score"], {}),
+    ],
+)
+def test_latent_checkpoints_of_every_problem_become_a_model_that_answers(
+    problem: str, labels: list[str], answer: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from bebert_edge.runtime import EdgeModel
+    from latent import SENTENCES, write_latent_ensemble
+
+    latent = write_latent_ensemble(
+        tmp_path / "latent", bits=4, problem=problem, labels=labels, content={**answer, "member_weights": [3, 1]}
+    )
+    report = export(latent, tmp_path / "model.onnx")
+    assert passed(report)["PyTorch"] is True
+    model = EdgeModel(report.path)
+    config = model.metadata.config
+    assert (config.task.problem, list(model.labels), config.member_weights) == (problem, labels, (0.75, 0.25))
+    for prediction in model.predict(SENTENCES):
+        assert len(prediction.scores) == len(labels)
+        assert (prediction.members_agree is None) == (problem == "regression")
+
+
+def test_a_wrong_temperature_or_weight_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter alone sees the wrong number: members are right, and what is made of them is not."""
+    combine = graph_module._combine
+    wrong_numbers = ({"temperature": 2.001}, {"member_weights": (0.51, 0.49)}, {"combination": "logits"})
+    for problem, wrong in itertools.product(("single_label", "multi_label"), wrong_numbers):
+        ensemble = random_ensemble(problem=problem, combination="probabilities", temperature=2.0)
+        monkeypatch.setattr(graph_module, "_combine", lambda g, c, wrong=wrong: combine(g, replace(c, **wrong)))
+        with pytest.raises(VerificationError, match="without the native library"):
+            export(ensemble, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("layer", [0, 1])

@@ -12,11 +12,12 @@ import pytest
 
 from bebert_edge import ops, reference
 from bebert_edge.errors import DeviceError, NativeLibraryError, RuntimeInputError
+from bebert_edge.exporters import build_model
 from bebert_edge.runtime import EdgeModel
 from bebert_edge.runtime.model import WINDOW_BATCHES
 from bebert_edge.runtime.text import TextEncoder
 from model_files import write_model
-from support import random_ensemble
+from support import answering, random_ensemble
 
 TEXTS = ["a good movie", "", "the film is not very good, it is bad", "x", "good " * 100, "日本 語", "it was"]
 
@@ -172,6 +173,87 @@ def test_regression_answers_are_values(tmp_path: Path) -> None:
         assert (answer.label, answer.members_agree) == ("similarity", None)
         assert answer.score == pytest.approx(logits[i, 0], abs=1e-5)
         np.testing.assert_allclose(answer.member_scores, member_logits[:, i], atol=1e-5)
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "portable"])
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_probabilities_are_the_mean_of_the_members_at_a_temperature(
+    problem: str, native: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With the temperature taken back, the answer's probabilities are the mean of the members' probabilities."""
+    if not native:
+        request.getfixturevalue("portable")
+    arguments = {
+        "problem": problem,
+        "labels": ("a", "b", "c"),
+        "member_weights": (0.7, 0.3),
+        "combination": "probabilities",
+        "temperature": 2.5,
+    }
+    model = EdgeModel(write_model(tmp_path / "model.onnx", **arguments), require_native=native)
+    assert model.backend.native == native
+    for answer, expected in zip(model.predict(TEXTS), expected_logits(TEXTS, **arguments)[0], strict=True):
+        np.testing.assert_allclose(answer.logits, expected, atol=1e-5)
+        found = probabilities(np.array(answer.logits), problem)
+        np.testing.assert_allclose(answer.scores, found, atol=1e-6)
+        # Of probabilities at a temperature, those without it.
+        odds = np.array(answer.member_scores) / (1 if problem == "single_label" else 1 - np.array(answer.member_scores))
+        members = probabilities(np.log(odds) * 2.5, problem)
+        untempered = probabilities(np.array(answer.logits) * 2.5, problem)
+        np.testing.assert_allclose(untempered, 0.7 * members[0] + 0.3 * members[1], atol=1e-5)
+        above = [label for label, score in zip(model.labels, answer.scores, strict=True) if score > 0.5]
+        if problem == "multi_label":
+            assert answer.labels == tuple(above)
+        else:
+            assert answer.labels == (model.labels[int(np.argmax(answer.scores))],)
+        assert answer.label == ", ".join(answer.labels)
+
+
+def probabilities(logits: np.ndarray[Any, Any], problem: str) -> np.ndarray[Any, Any]:
+    if problem == "multi_label":
+        return np.asarray(1 / (1 + np.exp(-logits)))
+    return np.asarray(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_a_temperature_changes_how_sure_an_answer_is_and_no_label(tmp_path: Path) -> None:
+    by_temperature = [
+        EdgeModel(write_model(tmp_path / "model.onnx", temperature=temperature)).predict(TEXTS)
+        for temperature in (0.5, 1.0, 4.0)
+    ]
+    for sharp, plain, smooth in zip(*by_temperature, strict=True):
+        assert sharp.label == plain.label == smooth.label
+        assert sharp.member_labels == plain.member_labels == smooth.member_labels
+        assert sharp.score > plain.score > smooth.score > 0.5
+
+
+@pytest.mark.parametrize("combination", ["logits", "probabilities"])
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_huge_logits_give_certain_answers_not_broken_ones(problem: str, combination: str, tmp_path: Path) -> None:
+    ensemble = answering(
+        np.array([[1e6, -1e6], [1e6, -1e6], [-1e6, 1e6]], np.float32),
+        member_weights=(0.6, 0.4, 0.0),
+        problem=problem,
+        combination=combination,
+        temperature=0.01,
+    )
+    (tmp_path / "model.onnx").write_bytes(build_model(ensemble)[0].SerializeToString())
+    (answer,) = EdgeModel(tmp_path / "model.onnx").predict(["a movie"])
+    assert (answer.labels, answer.scores, answer.members_agree) == (("label 0",), (1.0, 0.0), 2)
+    assert answer.member_scores == ((1.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    assert np.isfinite(answer.logits).all()
+
+
+def test_one_label_is_always_certain_or_a_yes_and_no_of_its_own(tmp_path: Path) -> None:
+    for problem, combination in [("single_label", "probabilities"), ("multi_label", "probabilities")]:
+        ensemble = answering(np.array([[-2.0], [-1.0]], np.float32), problem=problem, combination=combination)
+        (tmp_path / "model.onnx").write_bytes(build_model(ensemble)[0].SerializeToString())
+        (answer,) = EdgeModel(tmp_path / "model.onnx").predict(["a movie"])
+        if problem == "single_label":
+            assert (answer.label, answer.score) == ("label 0", pytest.approx(1, abs=1e-6))
+        else:
+            mean = (1 / (1 + np.exp(2)) + 1 / (1 + np.exp(1))) / 2
+            assert (answer.label, answer.labels, answer.score) == ("", (), pytest.approx(mean, abs=1e-6))
+            assert answer.members_agree == 2
 
 
 def test_what_a_model_says_about_itself(model: EdgeModel) -> None:

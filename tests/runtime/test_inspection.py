@@ -9,6 +9,7 @@ import pytest
 from bebert_edge.config import LayerQuantization, QuantizationConfig
 from bebert_edge.errors import FormatError, ModelError
 from bebert_edge.runtime.inspection import inspect, quantization_by_layer
+from model_files import write_model
 from support import random_ensemble
 
 
@@ -17,10 +18,20 @@ def test_a_model_and_its_ensemble_agree(model_path: Path, tmp_path: Path) -> Non
     model, ensemble = inspect(model_path), inspect(tmp_path / "ensemble")
     assert model["kind"] == "ONNX model"
     assert ensemble["kind"] == "packed ensemble"
-    for key in ("task", "labels", "members", "member_weights", "max_length", "encoder", "quantization", "license"):
+    different = {"path", "kind", "bytes", "size"}
+    assert set(ensemble) - different >= {"task", "labels", "members", "max_length", "encoder", "quantization"}
+    for key in set(ensemble) - different:
         assert model[key] == ensemble[key], key
     assert model["bytes"]["encoder bits"] == ensemble["bytes"]["encoder bits"]
     json.dumps([model, ensemble])
+
+
+def test_how_members_are_combined(tmp_path: Path) -> None:
+    arguments = {"combination": "probabilities", "temperature": 1.25}
+    random_ensemble(**arguments).save(tmp_path / "ensemble")
+    for path in (write_model(tmp_path / "model.onnx", **arguments), tmp_path / "ensemble"):
+        found = inspect(path)
+        assert {key: found[key] for key in arguments} == arguments
 
 
 def test_the_bytes_of_a_model_are_all_its_bytes(model_path: Path) -> None:
