@@ -24,7 +24,7 @@ Labels = list[tuple[int, Any]]
 """Labels as a file has them (str, or any JSON value), with their line numbers."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
-_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,300}", re.ASCII)
 
 
 def _number(label: Any) -> float | None:
@@ -87,7 +87,7 @@ def read_labels(
 def _score(path: object, line: int, label: Any) -> float:
     number = _number(label)
     if number is None or not math.isfinite(number):
-        raise TrainingError(f"{path}: line {line} has label {label!r}, expected a finite number as the score")
+        raise TrainingError(f"{path}: line {line} has label {label!r:.60}, expected a finite number as the score")
     return number
 
 
@@ -110,7 +110,7 @@ def _class_set(path: object, line: int, label: Any) -> set[str]:
             "holds), as in every line of a multi-label file"
         )
     for name in label:
-        if not isinstance(name, (str, int)) or isinstance(name, bool) or name == "":
+        if not isinstance(name, (str, int)) or isinstance(name, bool) or not str(name).strip():
             raise TrainingError(f"{path}: line {line} has {name!r} among its labels, expected names or integers")
     return {str(name).strip() for name in label}
 
