@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +103,14 @@ def resolve(
         text_column: As for `read_examples`, and so are all that follow; for a file only.
         text_pair_column: Column of a second text.
         label_column: Column of the label.
-        classes: The classes in the order of the logits. A task's must be these.
+        classes: The classes in the order of the logits. A task's must be these, in any order.
         problem: What the labels are.
 
     Raises:
         TrainingError: There is neither such a file nor such a task, or it cannot be read.
     """
     path = Path(text)
-    if path.exists() or path.name != str(text) or path.suffix:
+    if path.is_file() or path.name != str(text) or path.suffix:
         return read_examples(
             path,
             text_column=text_column,
@@ -120,11 +120,15 @@ def resolve(
             problem=problem,
         )
     task = _task(str(text))
-    if classes is not None and tuple(classes) != task.labels:
+    if classes is None or tuple(classes) == task.labels:
+        return load_task(str(text), split)
+    if sorted(classes) != sorted(task.labels):
         raise TrainingError(
             f"GLUE's {text} has the labels {', '.join(task.labels)}, expected {', '.join(classes)}: pass a file of them"
         )
-    return load_task(str(text), split)
+    examples = load_task(str(text), split)
+    labels = [classes.index(task.labels[label]) for label in examples.labels]
+    return replace(examples, labels=labels, label_names=list(classes))
 
 
 def _task(name: str) -> Task:

@@ -88,7 +88,7 @@ def _download(name: str, *patterns: str) -> str:
 
 def recover(directory: str | Path) -> None:
     """Finishes a replacement that `save_member` was killed in the middle of, so that `directory` exists again."""
-    directory = Path(directory)
+    directory = Path(directory).resolve()
     new, old = _scratch(directory)
     if old.exists() and not directory.exists():
         # The old one is only moved away once the new one is complete.

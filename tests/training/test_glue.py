@@ -109,6 +109,9 @@ def test_resolve_prefers_files(hub, tmp_path, monkeypatch):
     assert resolve(tmp_path / "data.tsv").texts == ["x", "y"]
     monkeypatch.chdir(tmp_path)
     assert resolve("data.tsv", classes=["1", "0"]).labels == [0, 1]
+    (tmp_path / "sst2").mkdir()
+    assert resolve("sst2", "dev").labels == [1]
+    (tmp_path / "sst2").rmdir()
     (tmp_path / "sst2").write_text("a file")
     with pytest.raises(TrainingError, match=r"sst2: unknown file type"):
         resolve("sst2")
@@ -119,5 +122,12 @@ def test_resolve_names_what_there_is(hub, tmp_path):
         resolve("sst3")
     with pytest.raises(TrainingError, match="cannot be read"):
         resolve("absent.tsv")
-    with pytest.raises(TrainingError, match="has the labels negative, positive, expected positive, negative"):
-        resolve("sst2", classes=["positive", "negative"])
+    with pytest.raises(TrainingError, match="has the labels negative, positive, expected 0, 1: pass a file of them"):
+        resolve("sst2", classes=["0", "1"])
+
+
+def test_resolve_numbers_classes_as_it_is_told(hub):
+    hub["mnli", "train"] = Table(premise=["a", "b", "c"], hypothesis=["d", "e", "f"], label=[0, 1, 2])
+    names = ["contradiction", "entailment", "neutral"]
+    examples = resolve("mnli", classes=names)
+    assert (examples.labels, examples.label_names) == ([1, 2, 0], names)
