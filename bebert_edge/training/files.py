@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bebert_edge.config import PROBLEMS
 from bebert_edge.errors import TrainingError
-from bebert_edge.training.labels import PROBLEMS, find_problem, read_labels
+from bebert_edge.training.labels import find_problem, read_labels
 
 TEXT_COLUMNS = ("text", "sentence")
 """Tried in this order where no text column is named and no pair of `PAIR_COLUMNS` is there."""

@@ -11,9 +11,6 @@ from typing import Any
 
 from bebert_edge.errors import TrainingError
 
-PROBLEMS = ("single_label", "multi_label", "regression")
-"""What a label is: one class, the classes that hold (any number of them), or a number."""
-
 SEPARATOR = "|"
 """Between the classes of a multi-label example, where they are text and not a list."""
 
@@ -61,7 +58,7 @@ def read_labels(
     Args:
         path: The file, for errors.
         labels: Its labels.
-        problem: One of `PROBLEMS`.
+        problem: One of `bebert_edge.config.PROBLEMS`.
         classes: The classes, in the order of the logits; by default those that occur.
 
     Raises:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from bebert_edge.checkpoints.bert import FORMAT_VERSION, SECTION, detect
 from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, TOKENIZER_FILE, read_json, read_tensors
+from bebert_edge.config import PROBLEMS
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training.binarize import binarize
-from bebert_edge.training.labels import PROBLEMS
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
