@@ -36,8 +36,7 @@ class _BinaryMatMul(torch.autograd.Function):
         signs = torch.copysign(codes.new_ones(()), centred.to(codes.dtype))
         scale = centred.abs_().mean(1)
         ctx.save_for_backward(codes, step, signs, scale)
-        y = F.linear(codes, signs).float()
-        return torch.addcmul(bias, y, scale * step, out=y)
+        return torch.addcmul(bias, F.linear(codes, signs).float(), scale * step)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
