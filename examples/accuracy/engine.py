@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The study's only door to `bebert_edge.training`: trains one full-precision model or one member."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bebert_edge.training.boosting import adaboost_r2, samme
+from bebert_edge.training.data import EncodedExamples
+from bebert_edge.training.distillation import Objective
+from bebert_edge.training.latent import load_float, load_member, load_tokenizer, save_member
+from bebert_edge.training.students import make_student
+from bebert_edge.training.trainer import Schedule, fit, predict
+
+__all__ = ["load_float", "load_member", "load_tokenizer", "make_student", "predict", "save_member"]
+
+BOOST_RATE = 0.5
+REPLACED = 0.1
+NOISE = 0.1
+"""Standard deviation of what is added to the output of the embeddings."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One training.
+
+    Attributes:
+        model: What is trained, in place: a float model, or a binarized one.
+        data: What it is trained on.
+        problem: Of the task.
+        teacher: The model it learns all layers and logits from; None to learn from the labels.
+        weights: Loss weight of each example; None for equal weights.
+        steps: Optimizer steps.
+        batch: Examples of a step.
+        rate: Peak learning rate.
+        seed: Seed.
+    """
+
+    model: Any
+    data: EncodedExamples
+    problem: str
+    teacher: Any
+    weights: Tensor | None
+    steps: int
+    batch: int
+    rate: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training took: seconds on the clock, and of the processor."""
+
+    wall: float
+    cpu: float
+
+
+def train_member(spec: Spec, device: str = "cpu") -> Cost:
+    """Trains a model and leaves it in evaluation mode."""
+    objective = Objective(problem=spec.problem)
+    if spec.teacher is not None:
+        objective = Objective(problem=spec.problem, distill="layers", teacher=spec.teacher, replaced=REPLACED)
+    schedule = Schedule(spec.steps, spec.batch, spec.rate, spec.seed)
+    torch.manual_seed(spec.seed)
+    wall, cpu = time.perf_counter(), time.process_time()
+    fit(spec.model, spec.data, schedule, objective, weights=spec.weights, device=device)
+    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def train_base(model: Any, teacher: Any, data: EncodedExamples, steps: int, rate: float, device: str = "cpu") -> None:
+    """Distils the layers, and nothing else, of a float model into a binarized one."""
+    objective = Objective(distill="layers", teacher=teacher, replaced=REPLACED, logits=False)
+    fit(model, data, Schedule(steps, 32, rate, 0), objective, device=device)
+
+
+def boosted(weights: Tensor, logits: Tensor, data: EncodedExamples, problem: str, classes: int) -> tuple[Tensor, float]:
+    """The example weights after a member that answered `logits`, and its alpha."""
+    if problem == "regression":
+        return adaboost_r2(weights, (logits[:, 0] - data.labels).abs(), rate=BOOST_RATE)
+    if problem == "multi_label":
+        return samme(weights, ((logits > 0) != (data.labels > 0)).float().mean(-1), 2, BOOST_RATE)
+    return samme(weights, logits.argmax(-1) != data.labels, classes, BOOST_RATE)
+
+
+@contextmanager
+def embedding_noise(model: Any, seed: int) -> Iterator[None]:
+    """Adds Gaussian noise to the output of the embeddings, as BEBERT's public code does."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def add(module: Any, arguments: Any, output: Tensor) -> Tensor:
+        return output + NOISE * torch.randn(output.shape, generator=generator)
+
+    handle = model.bert.embeddings.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
