@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 
+class Problem(str, Enum):
+    """What a label is."""
+
+    single_label = "single_label"
+    multi_label = "multi_label"
+    regression = "regression"
+
+
 def evaluate(
     models: Annotated[
         list[Path],
@@ -27,7 +37,10 @@ def evaluate(
             help="An .onnx file, a packed ensemble, a latent ensemble or member, or a Hugging Face directory.",
         ),
     ],
-    data: Annotated[Path, typer.Option(help="Labelled examples: .tsv, .csv or .jsonl, optionally with .gz.")],
+    data: Annotated[
+        Path, typer.Option(help="Labelled examples: .tsv, .csv or .jsonl, optionally with .gz; or a GLUE task's name.")
+    ],
+    split: Annotated[str, typer.Option(help="Split of a GLUE task.")] = "dev",
     compare_to: Annotated[
         Path | None, typer.Option(help="Compare every MODEL to this one.", metavar="MODEL", show_default=False)
     ] = None,
@@ -72,6 +85,10 @@ def evaluate(
         int | None,
         typer.Option(min=2, help="Tokens of the longest input of Hugging Face models.", show_default="theirs"),
     ] = None,
+    problem: Annotated[
+        Problem | None,
+        typer.Option(help="What a Hugging Face model's labels are, where it does not say.", show_default=False),
+    ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write JSON to this file too.", show_default=False)
@@ -93,12 +110,17 @@ def evaluate(
         seed=seed,
         batch_size=batch_size,
     )
-    _silence()
-    opened = [open_model(path, threads=threads, max_length=max_length) for path in models]
-    second = None if compare_to is None else open_model(compare_to, threads=threads, max_length=max_length)
+    if any(path.suffix != ".onnx" for path in [*models, *filter(None, [compare_to])]):
+        _silence_transformers()
+    open_one = partial(
+        open_model, threads=threads, max_length=max_length, problem=None if problem is None else problem.value
+    )
+    opened = [open_one(path) for path in models]
+    second = None if compare_to is None else open_one(compare_to)
     examples = read_data(
         data,
         opened[0],
+        split=split,
         text_column=text_column,
         text_pair_column=text_pair_column,
         label_column=label_column,
@@ -123,8 +145,8 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _silence() -> None:
-    """Keeps transformers from drawing bars and warning, where it is installed."""
+def _silence_transformers() -> None:
+    """Keeps transformers from drawing bars and warning."""
     from importlib.util import find_spec
 
     if find_spec("transformers") is not None:
@@ -141,6 +163,9 @@ def _progress() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=None)
         yield lambda step, done, examples: bar.update(task, description=step, completed=done, total=examples)

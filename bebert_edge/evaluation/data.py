@@ -33,6 +33,7 @@ class EvaluationData:
             float64 `[N]`.
         label_names: Names of the classes, in the order of the logits.
         problem: `single_label`, `multi_label` or `regression`.
+        metric: Name of the metric that the data are known by, if they are.
     """
 
     texts: list[str]
@@ -40,6 +41,7 @@ class EvaluationData:
     labels: NDArray[Any]
     label_names: tuple[str, ...]
     problem: str
+    metric: str | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -54,6 +56,7 @@ def read_data(
     path: str | Path,
     model: EvaluatedModel,
     *,
+    split: str = "dev",
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
@@ -65,8 +68,9 @@ def read_data(
     Labels are the model's own names, or the numbers of its logits.
 
     Args:
-        path: A file that `bebert_edge.training.read_examples` reads.
+        path: A file that `bebert_edge.training.read_examples` reads, or the name of a GLUE task.
         model: Whose labels the file has.
+        split: Split of a GLUE task; a file is one split.
         text_column: Column of the text, if its name is none of the usual ones.
         text_pair_column: Column of a second text.
         label_column: Column of the label, if it is neither `label` nor `labels`.
@@ -75,12 +79,16 @@ def read_data(
 
     Raises:
         TrainingError: The file cannot be read, or has a label that the model does not know.
-        EvaluationError: `label_names` are not the model's, or `limit` is less than 1.
+        EvaluationError: The task has other labels than the model, `label_names` are not the model's, or `limit` is less
+            than 1.
     """
     from bebert_edge.training.files import read_examples
+    from bebert_edge.training.glue import TASKS
 
     if limit is not None and limit < 1:
         raise EvaluationError(f"--limit is {limit}, expected 1 or more")
+    if model.problem == "regression" and len(model.labels) != 1:
+        raise EvaluationError(f"{model.path} gives {len(model.labels)} values, expected one: a score for each text")
     read = partial(
         read_examples,
         path,
@@ -89,14 +97,35 @@ def read_data(
         label_column=label_column,
         problem=model.problem,
     )
+    metric = None
+    if str(path) in TASKS and not Path(path).exists():
+        examples, metric = _read_task(str(path), split, model), TASKS[str(path)].metric
+    else:
+        examples = read() if model.problem == "regression" else _read_classes(read, model, label_names)
     if model.problem == "regression":
-        examples = read()
         labels: NDArray[Any] = np.array(examples.labels, np.float64)
     else:
-        examples = _read_classes(read, model, label_names)
         labels = np.array(examples.labels) if model.problem == "single_label" else _multi_hot(examples.labels, model)
     pairs = None if examples.pairs is None else examples.pairs[:limit]
-    return EvaluationData(examples.texts[:limit], pairs, labels[:limit], model.labels, model.problem)
+    return EvaluationData(examples.texts[:limit], pairs, labels[:limit], model.labels, model.problem, metric)
+
+
+def _read_task(name: str, split: str, model: EvaluatedModel) -> Examples:
+    from bebert_edge.training.glue import TASKS, load_task
+
+    task = TASKS[name]
+    unnamed = len(model.labels) == len(task.labels) and _unnamed(model.labels)
+    if task.problem != model.problem or not (
+        unnamed or model.problem == "regression" or sorted(task.labels) == sorted(model.labels)
+    ):
+        raise EvaluationError(
+            f"GLUE's {name} is a {task.problem} task with the labels {', '.join(task.labels)}, {model.path} a "
+            f"{model.problem} model with {_some(model.labels)}: expected the same. Choose another --data"
+        )
+    examples = load_task(name, split)
+    if unnamed or model.problem == "regression":
+        return examples
+    return _renumbered(examples, [model.labels.index(label) for label in examples.label_names])
 
 
 def _read_classes(read: Callable[..., Examples], model: EvaluatedModel, label_names: Sequence[str] | None) -> Examples:
@@ -116,11 +145,16 @@ def _read_classes(read: Callable[..., Examples], model: EvaluatedModel, label_na
         return _renumbered(examples, order)
     try:
         return read(classes=model.labels)
-    except TrainingError as error:
+    except TrainingError as by_name:
         try:
             return read(classes=[str(i) for i in range(len(model.labels))])
-        except TrainingError:
-            raise error from None  # the one that names the model's labels
+        except TrainingError as by_number:
+            if str(by_name) == str(by_number):  # nothing to do with the labels
+                raise
+            raise TrainingError(
+                f"{by_name}. Read as numbers of the model's labels: {by_number}. Name the classes of the file in their "
+                "order with --label-names"
+            ) from None
 
 
 def _renumbered(examples: Examples, order: Sequence[int]) -> Examples:

@@ -37,7 +37,7 @@ class Settings:
 
     Attributes:
         metrics: Names of metrics; none for all of the task. The first is the main one where `metric` names none.
-        metric: The main metric; by default `metrics.MAIN` of the problem.
+        metric: The main metric; by default that of the data if they have one, or else `metrics.MAIN` of the problem.
         perturbations: What to try robustness against.
         resamples: Resamples of the bootstrap; 0 for no intervals.
         seed: Seed of bootstrap and perturbations.
@@ -105,7 +105,8 @@ class _Task:
 
     def __init__(self, data: EvaluationData, settings: Settings, progress: Progress) -> None:
         self.data, self.settings, self.progress = data, settings, progress
-        self.metrics = choose(settings.metrics, settings.metric, data.problem, data.classes)
+        main = settings.metric or (None if settings.metrics else data.metric)
+        self.metrics = choose(settings.metrics, main, data.problem, data.classes)
         self.main = self.metrics[0]
         self.bootstrap = Bootstrap(len(data), settings.resamples, settings.seed)
 

@@ -66,7 +66,7 @@ def _f1(average: str) -> Callable[[Labels, Labels], float]:
 def _matthews(labels: Labels, answered: Labels) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(labels, answered))
+    return 0.0 if _constant(labels, answered) else float(matthews_corrcoef(labels, answered))
 
 
 def _pearson(labels: Labels, answered: Labels) -> float:
@@ -82,7 +82,7 @@ def _spearman(labels: Labels, answered: Labels) -> float:
 
 
 def _constant(labels: Labels, answered: Labels) -> bool:
-    """Whether no correlation is defined: an answer that is always the same is given 0."""
+    """Whether no correlation is defined: where labels or answers are all the same, it is given as 0."""
     return bool(np.ptp(labels) == 0 or np.ptp(answered) == 0)
 
 

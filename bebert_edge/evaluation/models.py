@@ -198,30 +198,40 @@ def pad(batch: Sequence[EncodedText], pad_id: int = 0) -> dict[str, NDArray[np.i
 
 
 def open_model(
-    path: str | os.PathLike[str], *, threads: int | None = None, max_length: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    max_length: int | None = None,
+    problem: str | None = None,
 ) -> EvaluatedModel:
     """Opens a model of any kind.
 
     Args:
         path: An .onnx file of `bebert-edge export`; the directory of a packed ensemble, of a latent ensemble or of one
-            of its members (docs/latent.md); or a Hugging Face directory of any model for sequence classification.
+            of its members (docs/latent.md); or a Hugging Face directory of any model for sequence classification, or
+            the name of a BERT on the Hugging Face hub.
         threads: Threads of one call; None for what onnxruntime and torch choose.
         max_length: Tokens of the longest input of a Hugging Face model; by default what model and tokenizer say.
+        problem: `single_label`, `multi_label` or `regression`, for a Hugging Face model that does not say it.
 
     Raises:
         EvaluationError: The path is none of these.
         ModelError, FormatError, CheckpointError: It is, but cannot be loaded.
     """
     source = Path(path)
-    if not source.is_dir():
-        if source.suffix != ".onnx":
-            raise EvaluationError(
-                f"{source} is {'a file' if source.exists() else 'missing'}, expected an .onnx file, or the directory "
-                "of a packed ensemble, a latent ensemble or a Hugging Face model"
-            )
+    if source.suffix == ".onnx" and not source.is_dir():
         from bebert_edge.evaluation.onnx_models import OnnxModel
 
         return OnnxModel(source, threads=threads)
+    if source.is_file():
+        raise EvaluationError(
+            f"{source} is a file, expected one that ends in .onnx, or the directory of a packed ensemble, a latent "
+            "ensemble or a Hugging Face model"
+        )
+    if not source.exists():
+        from bebert_edge.training.latent import locate
+
+        source = locate(source)
     if (source / ENSEMBLE_FILE).is_file():
         from bebert_edge.evaluation.torch_models import LatentModel
 
@@ -237,4 +247,4 @@ def open_model(
         return LatentModel(source, threads=threads)
     from bebert_edge.evaluation.torch_models import TransformersModel
 
-    return TransformersModel(source, threads=threads, max_length=max_length)
+    return TransformersModel(source, path=str(path), threads=threads, max_length=max_length, problem=problem)

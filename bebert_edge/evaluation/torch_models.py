@@ -113,7 +113,15 @@ class TransformersModel(_TorchModel):
         CheckpointError: transformers cannot load model or tokenizer, or there is no classification head.
     """
 
-    def __init__(self, directory: Path, *, threads: int | None = None, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        path: str | None = None,
+        threads: int | None = None,
+        max_length: int | None = None,
+        problem: str | None = None,
+    ) -> None:
         from transformers import AutoModelForSequenceClassification
 
         _use_threads(threads)
@@ -134,10 +142,14 @@ class TransformersModel(_TorchModel):
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise CheckpointError(f"{directory} cannot be loaded by transformers: {error}") from error
         self._tokenizer = load_tokenizer(directory)
-        self.path, self.kind, self.models = str(directory), "transformers", [model.eval()]
+        self.path, self.kind, self.models = path or str(directory), "transformers", [model.eval()]
         self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))
-        single = "regression" if model.config.num_labels == 1 else "single_label"
-        self.problem = _PROBLEMS.get(model.config.problem_type, model.config.problem_type or single)
+        self.problem = problem or _problem(model.config)
+        if self.problem != "multi_label" and (self.problem == "regression") != (len(self.labels) == 1):
+            raise EvaluationError(
+                f"{self.path} has {len(self.labels)} labels, which do not fit --problem {self.problem}: "
+                "a regression has one, a model of classes two or more"
+            )
         self.text_pair = None
         self.weights = (1.0,)
         self.backend = _backend()
@@ -156,6 +168,12 @@ class TransformersModel(_TorchModel):
         seconds = [None] * len(texts) if pairs is None else pairs
         rows = zip(texts, seconds, encoded["input_ids"], encoded["token_type_ids"], strict=True)
         return [EncodedText(text, pair, ids, types, truncated=False) for text, pair, ids, types in rows]
+
+
+def _problem(config: Any) -> str:
+    if config.problem_type is None:
+        return "regression" if config.num_labels == 1 else "single_label"
+    return _PROBLEMS.get(config.problem_type, str(config.problem_type))
 
 
 def _longest_input(config: Any, tokenizer: Any) -> int:

@@ -77,7 +77,7 @@ def test_the_version(command: Command) -> None:
     assert command("--version").out == f"bebert-edge {__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["run", "bench", "inspect", "doctor", "train", "pack", "export"])
+@pytest.mark.parametrize("name", ["run", "bench", "inspect", "doctor", "train", "pack", "export", "evaluate"])
 def test_every_command_has_help(command: Command, name: str) -> None:
     done = command(name, "--help")
     assert (done.code, done.err) == (0, "")

@@ -150,7 +150,7 @@ def test_paths_that_are_no_models(tmp_path):
     (tmp_path / "text.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
     for name, reason in [
-        ("none", "missing"),
+        ("no model", "missing"),
         ("text.txt", "a file"),
         ("empty", "config.json"),
         ("no.onnx", "not exist"),
