@@ -73,15 +73,12 @@ def binary_model(bits: int, seed: int = 0, labels: int = 2):
     return model.eval()
 
 
-def write_member(directory: Path, bits: int = 4, seed: int = 0, problem: str = "single_label", **settings) -> Path:
-    """A latent checkpoint of a random member."""
+def write_member(directory: Path, bits: int = 4, seed: int = 0, **settings) -> Path:
+    """A latent checkpoint of a random member; `settings` are arguments of `save_member`."""
     from bebert_edge.training.latent import save_member
 
     settings = dict(bits=bits, labels=["negative", "positive"], text_pair=False, max_length=24) | settings
     save_member(binary_model(bits, seed, len(settings["labels"])), tokenizer(), directory, **settings)
-    config = json.loads((directory / "config.json").read_text())
-    config["bebert_edge"]["problem"] = problem
-    (directory / "config.json").write_text(json.dumps(config))
     return directory
 
 

@@ -133,7 +133,7 @@ def test_a_wrong_temperature_or_weight_is_found(tmp_path: Path, monkeypatch: pyt
         ensemble = random_ensemble(problem=problem, combination="probabilities", temperature=2.0)
         monkeypatch.setattr(graph_module, "_combine", lambda g, c, wrong=wrong: combine(g, replace(c, **wrong)))
         with pytest.raises(VerificationError, match="without the native library"):
-            export(ensemble, tmp_path / "model.onnx")
+            export(ensemble, tmp_path / "model.onnx", samples=["my own text", "good"])
 
 
 @pytest.mark.parametrize("layer", [0, 1])
