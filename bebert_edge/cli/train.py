@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,46 +15,112 @@ from bebert_edge.cli._shared import note
 from bebert_edge.errors import TrainingError
 
 if TYPE_CHECKING:
-    from bebert_edge.training.distillation import Progress
+    from bebert_edge.training.trainer import Progress
 
 
 class Method(str, Enum):
     """How members come to differ."""
 
     boost = "boost"
+    bag = "bag"
+    snapshot = "snapshot"
     independent = "independent"
 
 
+class Distill(str, Enum):
+    """What members learn from the teacher."""
+
+    none = "none"
+    logits = "logits"
+    layers = "layers"
+
+
+class BoostBy(str, Enum):
+    """How boosting shows a member the mistakes before it."""
+
+    weights = "weights"
+    resampling = "resampling"
+
+
+class Combination(str, Enum):
+    """What the answer is the mean of."""
+
+    logits = "logits"
+    probabilities = "probabilities"
+
+
+class Problem(str, Enum):
+    """What labels are."""
+
+    auto = "auto"
+    single_label = "single_label"
+    multi_label = "multi_label"
+    regression = "regression"
+
+
+class Device(str, Enum):
+    """What trains."""
+
+    auto = "auto"
+    cpu = "cpu"
+
+
 def train(
-    data: Annotated[Path, typer.Argument(help="Training examples: .tsv, .csv or .jsonl, optionally with .gz.")],
+    data: Annotated[
+        str, typer.Argument(help="Training examples: a .tsv, .csv or .jsonl file, optionally with .gz; or a GLUE task.")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Directory for checkpoints; packed into OUTPUT/packed.")
     ],
-    backbone: Annotated[Path | None, typer.Option(help="Directory of a BERT to fine-tune into the teacher.")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="Directory of a fine-tuned BERT to distil instead.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="A BERT to fine-tune into the teacher: a directory or a name on the hub.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="A fine-tuned BERT to distil instead.")] = None,
     initial: Annotated[
-        Path | None, typer.Option(help="Directory that members start from, e.g. a member with more bits.")
+        str | None, typer.Option(help="What members start from, e.g. a binary base or a member with more bits.")
     ] = None,
     members: Annotated[int, typer.Option(min=1, help="Members of the ensemble.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits of activations: 1, 2, 4 or 8. Weights have 1.")] = 4,
     method: Annotated[Method, typer.Option(help="How members come to differ.")] = Method.boost,
+    distill: Annotated[Distill, typer.Option(help="What members learn from the teacher.")] = Distill.layers,
+    first_distill: Annotated[
+        Distill | None, typer.Option(help="The same for the first member alone; by default no difference.")
+    ] = None,
+    boost_by: Annotated[
+        BoostBy, typer.Option(help="Boost by weighing losses or by drawing examples.")
+    ] = BoostBy.weights,
+    combination: Annotated[Combination, typer.Option(help="What the answer is the mean of.")] = Combination.logits,
+    stages: Annotated[
+        str | None, typer.Option(help="Bits of students between teacher and members, e.g. 8,4 (multi-distillation).")
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Epochs of the first member.")] = 1.5,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the first member, instead of --epochs.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the members.")] = 2.5e-4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step on each device.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the members.")] = 5e-4,
+    label_weight: Annotated[float, typer.Option(help="Weight of the labels' loss beside the teacher's.")] = 0.0,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of the longest input.")] = 128,
     warm_start: Annotated[
         bool, typer.Option(help="Start each boosted member from the one before, with half the steps.")
     ] = True,
+    calibration_share: Annotated[
+        float, typer.Option(help="Share of the examples kept back to fit the temperature; 0 for none.")
+    ] = 0.02,
+    teacher_epochs: Annotated[float, typer.Option(help="Epochs of fine-tuning the backbone.")] = 2.0,
+    teacher_learning_rate: Annotated[float, typer.Option(help="Its peak learning rate.")] = 8e-5,
     seed: Annotated[int, typer.Option(help="Seed of data order and new parameters.")] = 0,
+    device: Annotated[Device, typer.Option(help="A GPU where there is one, or the CPU.")] = Device.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")] = None,
+    checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
+    problem: Annotated[Problem, typer.Option(help="What labels are; by default the file tells.")] = Problem.auto,
     text_column: Annotated[str | None, typer.Option(help="Column of the text; by default text or sentence.")] = None,
-    text_pair_column: Annotated[str | None, typer.Option(help="Column of a second text.")] = None,
-    label_column: Annotated[str, typer.Option(help="Column of the class.")] = "label",
+    text_pair_column: Annotated[
+        str | None, typer.Option("--text-pair-column", "--pair-column", help="Column of a second text.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label; by default label or labels.")] = None,
     label_names: Annotated[
         str | None, typer.Option(help="Names for the classes in the order of their numbers, e.g. negative,positive.")
     ] = None,
-    dev: Annotated[Path | None, typer.Option(help="Examples to measure accuracies on; never used to choose.")] = None,
+    dev: Annotated[Path | None, typer.Option(help="Examples to measure scores on; never used to choose.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model, for its metadata.")] = None,
     model_license: Annotated[
         str | None, typer.Option("--license", help="Licence of the weights, for the metadata.")
@@ -64,13 +129,19 @@ def train(
         bool, typer.Option("--overwrite", help="Replace what a run before left in the output.")
     ] = False,
 ) -> None:
-    """Train a binary ensemble from labelled text and a BERT, and pack it."""
+    """Train a binary ensemble from labelled text and a BERT, and pack it.
+
+    A run that was interrupted goes on where it was when the same command is given again. Several GPUs:
+    `accelerate launch -m bebert_edge.cli train ...`.
+    """
     import torch
     from transformers.utils import logging
 
     from bebert_edge.checkpoints import load
-    from bebert_edge.training import TrainingOptions, read_examples
+    from bebert_edge.training import TrainingOptions
     from bebert_edge.training import train as train_ensemble
+    from bebert_edge.training.glue import resolve
+    from bebert_edge.training.state import RUN_FILE, is_main_process
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -80,22 +151,40 @@ def train(
         members=members,
         bits=bits,
         method=method.value,
+        distill=distill.value,
+        first_distill=None if first_distill is None else first_distill.value,
+        boost_by=boost_by.value,
+        combination=combination.value,
+        stages=_numbers(stages),
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        label_weight=label_weight,
         max_length=max_length,
         warm_start=warm_start,
+        calibration_share=calibration_share,
+        teacher_epochs=teacher_epochs,
+        teacher_learning_rate=teacher_learning_rate,
         seed=seed,
+        device=device.value,
+        checkpoint_steps=checkpoint_steps,
     )
-    if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
-        raise TrainingError(f"{output} exists: choose another --output or pass --overwrite")
-    read = partial(read_examples, text_column=text_column, text_pair_column=text_pair_column, label_column=label_column)
-    examples = read(data)
-    held_out = None if dev is None else read(dev, classes=examples.label_names)
+    run_file = output / RUN_FILE
+    if output.exists() and not run_file.is_file() and not overwrite and (not output.is_dir() or any(output.iterdir())):
+        raise TrainingError(f"{output} exists and holds no run to go on with: choose another --output or pass --overwrite")
+    columns = {
+        "text_column": text_column,
+        "text_pair_column": text_pair_column,
+        "label_column": label_column,
+        "problem": problem.value,
+    }
+    examples, held_out = _read(data, dev, columns)
     if label_names is not None:
         examples = examples.renamed(label_names.split(","))
-    metadata = {"name": name, "license": model_license, "source": data.name}
+    if overwrite and is_main_process():
+        run_file.unlink(missing_ok=True)
+    metadata = {"name": name, "license": model_license, "source": Path(data).name}
     with _progress() as progress:
         result = train_ensemble(
             examples,
@@ -109,9 +198,17 @@ def train(
             progress=progress,
             report=print,
         )
-    packed = output / "packed"
-    load(result.directory).save(packed, overwrite=True)
-    note(f"wrote {packed}; next: bebert-edge export {packed} -o model.onnx")
+    if is_main_process():
+        packed = output / "packed"
+        load(result.directory).save(packed, overwrite=True)
+        note(f"wrote {packed}; next: bebert-edge export {packed} -o model.onnx")
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    try:
+        return () if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise TrainingError(f"--stages is {text!r}, expected numbers of bits joined by commas, e.g. 8,4") from error
 
 
 @contextmanager

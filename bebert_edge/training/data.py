@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 
 from bebert_edge.training.files import Examples
 
@@ -17,49 +18,38 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 50  # batches that are sorted by length together
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A padded batch: int64 tensors.
-
-    Attributes:
-        input_ids: Token ids [B, S].
-        attention_mask: 1 for tokens, 0 for padding [B, S].
-        token_type_ids: Token types [B, S].
-        labels: Classes [B].
-        index: Which examples of the data set these are [B].
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    token_type_ids: Tensor
-    labels: Tensor
-    index: Tensor
-
-    @property
-    def inputs(self) -> dict[str, Tensor]:
-        """The arguments of a transformers model."""
-        return {
-            "input_ids": self.input_ids,
-            "attention_mask": self.attention_mask,
-            "token_type_ids": self.token_type_ids,
-        }
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """Examples as token ids."""
+    """Examples as token ids.
+
+    Attributes:
+        ids: Token ids of each example.
+        token_types: Token types of each example.
+        labels: int64 [N] classes, float32 [N] targets of a regression, or float32 [N, classes] of ones and zeros for
+            a multi-label task.
+        pad_id: Token that fills a batch.
+    """
 
     ids: list[list[int]]
     token_types: list[list[int]]
-    labels: list[int]
+    labels: Tensor
     pad_id: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def _batch(self, index: Sequence[int]) -> Batch:
+    def take(self, index: Tensor) -> EncodedExamples:
+        """These examples in this order, repeated where an index is."""
+        rows = index.tolist()
+        return replace(
+            self, ids=[self.ids[i] for i in rows], token_types=[self.token_types[i] for i in rows], labels=self.labels[index]
+        )
+
+    def batch(self, index: Sequence[int]) -> dict[str, Tensor]:
+        """A padded batch: int64 `input_ids`, `attention_mask`, `token_type_ids` [B, S], `labels`, and `index` [B]."""
         shape = (len(index), max(len(self.ids[i]) for i in index))
         ids = torch.full(shape, self.pad_id)
         mask = torch.zeros(shape, dtype=torch.long)
@@ -69,27 +59,67 @@ class EncodedExamples:
             ids[row, :length] = torch.tensor(self.ids[i])
             token_types[row, :length] = torch.tensor(self.token_types[i])
             mask[row, :length] = 1
-        return Batch(ids, mask, token_types, torch.tensor([self.labels[i] for i in index]), torch.tensor(index))
+        rows = torch.tensor(index)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "token_type_ids": token_types,
+            "labels": self.labels[rows],
+            "index": rows,
+        }
 
-    def shuffled(self, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Batches without end, in another order every epoch; the texts of a batch have similar lengths."""
-        generator = random.Random(seed)
-        while True:
-            order = list(range(len(self)))
-            generator.shuffle(order)
-            batches = []
-            for begin in range(0, len(order), batch_size * _CHUNK):
-                chunk = sorted(order[begin : begin + batch_size * _CHUNK], key=lambda i: len(self.ids[i]))
-                batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
-            generator.shuffle(batches)
-            for index in batches:
-                yield self._batch(index)
-
-    def sequential(self, batch_size: int) -> Iterator[Batch]:
-        """Every example once, shortest first; `Batch.index` says which is which."""
+    def sequential(self, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        """Every example once, shortest first; `index` says which is which."""
         order = sorted(range(len(self)), key=lambda i: len(self.ids[i]))
         for begin in range(0, len(order), batch_size):
-            yield self._batch(order[begin : begin + batch_size])
+            yield self.batch(order[begin : begin + batch_size])
+
+
+class LengthGroupedBatches(Sampler[list[int]]):
+    """A whole schedule of full batches: the texts of a batch have similar lengths, every epoch has another order.
+
+    It is one long epoch, so that the number of batches drawn is all that a resumed training has to know. What does not
+    fill a batch at the end of an epoch is left out; another order leaves out others.
+
+    Args:
+        lengths: Tokens of each example.
+        batch_size: Examples of a batch; no more than there are.
+        batches: How many batches to draw.
+        seed: Same seed, same batches.
+    """
+
+    drop_last = False  # accelerate asks, to share batches out to several processes
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, batches: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = min(batch_size, len(lengths))
+        self.batches = batches
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def _epoch(self, generator: random.Random) -> list[list[int]]:
+        order = list(range(len(self.lengths)))
+        generator.shuffle(order)
+        size = self.batch_size
+        batches = []
+        for begin in range(0, len(order) // size * size, size * _CHUNK):
+            end = min(begin + size * _CHUNK, len(order) // size * size)
+            chunk = sorted(order[begin:end], key=lambda i: self.lengths[i])
+            batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
+        generator.shuffle(batches)
+        return batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = random.Random(self.seed)
+        drawn = 0
+        while True:
+            for batch in self._epoch(generator):
+                if drawn == self.batches:
+                    return
+                yield batch
+                drawn += 1
 
 
 def encode(examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedExamples:
@@ -97,5 +127,11 @@ def encode(examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: i
     encoded = tokenizer(
         examples.texts, examples.pairs, truncation=True, max_length=max_length, return_token_type_ids=True
     )
-    pad_id = tokenizer.pad_token_id or 0
-    return EncodedExamples(encoded["input_ids"], encoded["token_type_ids"], examples.labels, pad_id)
+    if examples.problem == "multi_label":
+        labels = torch.zeros(len(examples), len(examples.label_names))
+        for row, classes in enumerate(examples.labels):
+            labels[row, classes] = 1.0
+    else:
+        dtype = torch.float32 if examples.problem == "regression" else torch.int64
+        labels = torch.tensor(examples.labels, dtype=dtype)
+    return EncodedExamples(encoded["input_ids"], encoded["token_type_ids"], labels, tokenizer.pad_token_id or 0)

@@ -1,179 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop: fine-tunes a float teacher, distils binary members from it."""
+"""What a member learns from: labels, the teacher's logits, the teacher's layers.
+
+The losses inside the rounds are the structures of BEBERT's figure 1: `none` is its A (labels alone), `logits` its B
+(the prediction layer), `layers` its C, with the transformer layers and the prediction layer in one stage.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
-from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bebert_edge.errors import TrainingError
-from bebert_edge.training.data import Batch, EncodedExamples
-from bebert_edge.training.modules import ATTENTION, BinaryEmbedding
-from bebert_edge.training.quantization import Quantizer
+from bebert_edge.training.data import MODEL_INPUTS
 
-Progress = Callable[[str, int, int, float], None]
-"""Called after each step: what is trained, steps done, steps in all, loss."""
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
+DISTILL = ("none", "logits", "layers")
 
-@dataclass(frozen=True)
-class Schedule:
-    """AdamW with linear warm-up and linear decay to zero."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    warmup: float = 0.06
-    weight_decay: float = 0.01
-    # Relative to learning_rate: steps are small numbers, and Adam moves every parameter by about the rate.
-    step_rate: float = 0.5
-    # Likewise: most words are rare, and what a row knew of its word before is soon lost.
-    embedding_rate: float = 0.25
-    label_weight: float = 0.0
-    # Share of tokens replaced by others of the batch: the teacher labels what comes out, so more text costs nothing.
-    replaced: float = 0.0
+Batch = dict[str, Tensor]
 
 
-def _optimizers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    """AdamW for dense parameters; lazy Adam for a binary embedding table, of which a batch touches 1 % of the rows."""
-    tables = [m.weight for m in model.modules() if isinstance(m, BinaryEmbedding)]
-    steps = [m.step for m in model.modules() if isinstance(m, Quantizer)]
-    special = {id(p) for p in tables + steps}
-    rest = [p for p in model.parameters() if id(p) not in special]
-    rate = schedule.learning_rate
-    groups = [
-        {"params": [p for p in rest if p.dim() > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
-        {"params": steps, "weight_decay": 0.0, "lr": rate * schedule.step_rate},
-    ]
-    groups = [group for group in groups if group["params"]]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, fused=True)]
-    if tables:
-        optimizers.append(torch.optim.SparseAdam(tables, lr=rate * schedule.embedding_rate))
-    return optimizers
+def label_losses(logits: Tensor, labels: Tensor, problem: str) -> Tensor:
+    """Loss of each example [B] by its label: cross-entropy, mean binary cross-entropy, or squared error."""
+    if problem == "regression":
+        return (logits[:, 0] - labels).square()
+    if problem == "multi_label":
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
+    return F.cross_entropy(logits, labels, reduction="none")
 
 
-def _weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+def teacher_losses(logits: Tensor, expected: Tensor, problem: str) -> Tensor:
+    """Loss of each example [B] by the teacher's logits [B, C]: the same losses with soft labels (Hinton et al., 2015)."""
+    if problem == "regression":
+        return (logits - expected)[:, 0].square()
+    if problem == "multi_label":
+        return F.binary_cross_entropy_with_logits(logits, expected.sigmoid(), reduction="none").mean(-1)
+    return F.cross_entropy(logits, expected.softmax(-1), reduction="none")
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """The mean of losses by weights of the same shape."""
     return (losses * weights).sum() / weights.sum()
 
 
-def _augment(batch: Batch, share: float) -> Batch:
+def replace_tokens(batch: Batch, share: float) -> Batch:
     """The batch with a share of its tokens replaced by tokens drawn from it; the first and all separators stay."""
-    ids = batch.input_ids
-    separator = ids.gather(1, batch.attention_mask.sum(1, keepdim=True) - 1)
-    inner = (batch.attention_mask != 0) & (torch.arange(ids.shape[1]) > 0) & (ids != separator)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    separator = ids.gather(1, mask.sum(1, keepdim=True) - 1)
+    inner = (mask != 0) & (torch.arange(ids.shape[1], device=ids.device) > 0) & (ids != separator)
     pool = ids[inner]
     if len(pool) == 0:
         return batch
-    drawn = pool[torch.randint(len(pool), ids.shape)]
-    return replace(batch, input_ids=torch.where(inner & (torch.rand(ids.shape) < share), drawn, ids))
+    drawn = pool[torch.randint(len(pool), ids.shape, device=ids.device)]
+    replaced = inner & (torch.rand(ids.shape, device=ids.device) < share)
+    return batch | {"input_ids": torch.where(replaced, drawn, ids)}
 
 
-@torch.no_grad()
-def _teach(teacher: BertForSequenceClassification, batch: Batch) -> SequenceClassifierOutput:
-    """The teacher's outputs in bfloat16, which a binary teacher computes by itself in training mode."""
-    binary = teacher.config._attn_implementation == ATTENTION
-    teacher.train(binary)
-    with torch.autocast("cpu", torch.bfloat16, enabled=not binary):
-        output: SequenceClassifierOutput = teacher(**batch.inputs, output_hidden_states=True)
-    return output
+@dataclass
+class Objective:
+    """The loss of one training.
 
-
-def _loss(
-    model: BertForSequenceClassification,
-    teacher: BertForSequenceClassification | None,
-    batch: Batch,
-    weights: Tensor,
-    schedule: Schedule,
-) -> Tensor:
-    if teacher is None:
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(**batch.inputs).logits
-        return _weighted_mean(F.cross_entropy(logits.float(), batch.labels, reduction="none"), weights)
-    expected = _teach(teacher, batch)
-    found = model(**batch.inputs, output_hidden_states=True)
-    loss = _weighted_mean(F.cross_entropy(found.logits, expected.logits.float().softmax(-1), reduction="none"), weights)
-    if schedule.label_weight:
-        labelled = F.cross_entropy(found.logits, batch.labels, reduction="none")
-        loss = loss + schedule.label_weight * _weighted_mean(labelled, weights)
-    token_weights = batch.attention_mask * weights[:, None]
-    for a, b in zip(found.hidden_states, expected.hidden_states, strict=True):
-        loss = loss + _weighted_mean((a - b.float()).square().mean(-1), token_weights)
-    return loss
-
-
-def fit(
-    model: BertForSequenceClassification,
-    data: EncodedExamples,
-    schedule: Schedule,
-    *,
-    teacher: BertForSequenceClassification | None = None,
-    weights: Tensor | None = None,
-    progress: Progress | None = None,
-    name: str = "model",
-) -> None:
-    """Trains a model in place and leaves it in evaluation mode.
-
-    Args:
-        model: The model: float if `teacher` is None, otherwise binarized.
-        data: What to train on.
-        schedule: How long and how fast.
-        teacher: Distils the logits and all hidden states of this model; without it the labels teach.
-        weights: Loss weight of each example [len(data)], float32, mean 1; None for equal weights.
-        progress: Called after every step.
-        name: What to call the model in `progress`.
-
-    Raises:
-        TrainingError: The loss is not finite.
+    Attributes:
+        problem: Of the task: `single_label`, `multi_label` or `regression`.
+        distill: What is learnt from the teacher; `none` needs none.
+        teacher: A float model, or a binarized one with more bits.
+        label_weight: Weight of the labels' loss beside the teacher's.
+        replaced: Share of tokens replaced by others of the batch: the teacher labels what comes out, so more varied
+            text costs nothing.
+        logits: Whether the prediction layer counts at all; without it only the layers are distilled, and the data
+            need no labels.
     """
-    torch.manual_seed(schedule.seed)
-    optimizers = _optimizers(model, schedule)
-    schedulers = [
-        get_linear_schedule_with_warmup(o, int(schedule.steps * schedule.warmup), schedule.steps) for o in optimizers
-    ]
-    dense = [p for group in optimizers[0].param_groups for p in group["params"]]
-    model.train()
-    batches = itertools.islice(data.shuffled(schedule.batch_size, schedule.seed), schedule.steps)
-    for done, batch in enumerate(batches, 1):
-        if teacher is not None and schedule.replaced:
-            batch = _augment(batch, schedule.replaced)
-        example_weights = torch.ones(len(batch.labels)) if weights is None else weights[batch.index]
-        loss = _loss(model, teacher, batch, example_weights, schedule)
-        if not bool(loss.isfinite()):
-            raise TrainingError(f"training of {name} diverged at step {done}: pass a lower --learning-rate")
-        loss.backward()
-        nn.utils.clip_grad_norm_(dense, 1.0)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-        if progress is not None:
-            progress(name, done, schedule.steps, loss.item())
-    model.eval()
+
+    problem: str = "single_label"
+    distill: str = "none"
+    teacher: PreTrainedModel | None = None
+    label_weight: float = 0.0
+    replaced: float = 0.0
+    logits: bool = True
+    _fast: nn.Module | None = field(default=None, repr=False)
+
+    def _teach(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The teacher's logits and hidden states in bfloat16, which a binary teacher computes in training mode."""
+        assert self.teacher is not None
+        if self._fast is None:
+            self._fast = copy.deepcopy(self.teacher).to(batch["input_ids"].device).requires_grad_(False)
+            if not _is_binary(self.teacher):
+                self._fast.bfloat16()
+            self._fast.train(_is_binary(self.teacher))
+        with torch.no_grad():
+            output = self._fast(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
+        return output.logits.float(), output.hidden_states
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch; `batch["weights"]` [B] are the weights of its examples."""
+        weights = batch["weights"]
+        learns = self.distill != "none"
+        if learns and self.replaced:
+            batch = replace_tokens(batch, self.replaced)
+        layers = self.distill == "layers"
+        with torch.autocast(weights.device.type, torch.bfloat16, enabled=not _is_binary(model)):
+            found = model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=layers)
+        logits = found.logits.float()
+        if not learns:
+            return weighted_mean(label_losses(logits, batch["labels"], self.problem), weights)
+        expected, states = self._teach(batch)
+        loss = logits.new_zeros(())
+        if self.logits:
+            loss = weighted_mean(teacher_losses(logits, expected, self.problem), weights)
+        if self.label_weight:
+            labelled = label_losses(logits, batch["labels"], self.problem)
+            loss = loss + self.label_weight * weighted_mean(labelled, weights)
+        if layers:
+            token_weights = batch["attention_mask"] * weights[:, None]
+            for a, b in zip(found.hidden_states, states, strict=True):
+                loss = loss + weighted_mean((a - b.float()).square().mean(-1), token_weights)
+        return loss
 
 
-@torch.no_grad()
-def predict(
-    model: BertForSequenceClassification, data: EncodedExamples, *, exact: bool = True, batch_size: int = 64
-) -> Tensor:
-    """Logits [len(data), labels], float32, in the order of the data.
+def _is_binary(model: nn.Module) -> bool:
+    from bebert_edge.training.quantization import Quantizer
 
-    Args:
-        model: A float or a binarized model; it is left in evaluation mode.
-        data: The examples.
-        exact: Whether to compute what the exported graph computes, or (a binarized model only) faster in bfloat16.
-        batch_size: Examples at a time.
-    """
-    model.train(not exact)
-    logits = torch.zeros(len(data), model.config.num_labels)
-    for batch in data.sequential(batch_size):
-        logits[batch.index] = model(**batch.inputs).logits.float()
-    model.eval()
-    return logits
+    return any(isinstance(module, Quantizer) for module in model.modules())
