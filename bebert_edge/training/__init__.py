@@ -12,8 +12,10 @@ from bebert_edge.training.files import Examples, read_examples
 
 if TYPE_CHECKING:
     from bebert_edge.training.binarize import binarize
-    from bebert_edge.training.ensemble import METHODS, TrainingOptions, TrainingResult, train
+    from bebert_edge.training.ensemble import train
     from bebert_edge.training.latent import load_member
+    from bebert_edge.training.options import METHODS, TrainingOptions
+    from bebert_edge.training.result import TrainingResult
 
 __all__ = [
     "METHODS",
@@ -27,9 +29,9 @@ __all__ = [
 ]
 
 _NEED_TORCH = {
-    "METHODS": "ensemble",
-    "TrainingOptions": "ensemble",
-    "TrainingResult": "ensemble",
+    "METHODS": "options",
+    "TrainingOptions": "options",
+    "TrainingResult": "result",
     "binarize": "binarize",
     "load_member": "latent",
     "train": "ensemble",

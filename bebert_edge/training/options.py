@@ -7,13 +7,13 @@ import math
 from dataclasses import dataclass
 
 from bebert_edge.errors import TrainingError
+from bebert_edge.training.calibration import COMBINATIONS
 from bebert_edge.training.distillation import DISTILL
 from bebert_edge.training.quantization import BITS
 from bebert_edge.training.trainer import Schedule
 
 METHODS = ("boost", "bag", "snapshot", "independent")
 BOOST_BY = ("weights", "resampling")
-COMBINATIONS = ("logits", "probabilities")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, get_scheduler
 
 from bebert_edge.checkpoints.files import TENSOR_FILE
 from bebert_edge.errors import TrainingError
@@ -88,6 +88,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         watch: _Watch,
     ) -> None:
         super().__init__(model, args, train_dataset=range(len(data)), callbacks=[watch])
+        self.remove_callback(PrinterCallback)
         self.data, self.schedule, self.objective, self.weights, self.watch = data, schedule, objective, weights, watch
 
     def _collate(self, index: list[int]) -> Batch:
@@ -118,6 +119,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
         loss = self.objective(model, inputs)
         self.watch.loss = loss.detach()
         return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> None:
+        """Nothing: the optimizer clips, and the norm of a sparse gradient is not implemented."""
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # nothing reads it, and counting parameters at every step takes time
