@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -107,6 +107,9 @@ def train(
     ] = 0.02,
     teacher_epochs: Annotated[float, typer.Option(help="Epochs of fine-tuning the backbone.")] = 2.0,
     teacher_learning_rate: Annotated[float, typer.Option(help="Its peak learning rate.")] = 8e-5,
+    new_head: Annotated[
+        bool, typer.Option("--new-head", help="Replace the classification head that the backbone has.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of data order and new parameters.")] = 0,
     device: Annotated[Device, typer.Option(help="A GPU where there is one, or the CPU.")] = Device.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")] = None,
@@ -120,7 +123,7 @@ def train(
     label_names: Annotated[
         str | None, typer.Option(help="Names for the classes in the order of their numbers, e.g. negative,positive.")
     ] = None,
-    dev: Annotated[Path | None, typer.Option(help="Examples to measure scores on; never used to choose.")] = None,
+    dev: Annotated[str | None, typer.Option(help="Examples to measure scores on; never used to choose.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model, for its metadata.")] = None,
     model_license: Annotated[
         str | None, typer.Option("--license", help="Licence of the weights, for the metadata.")
@@ -166,20 +169,26 @@ def train(
         calibration_share=calibration_share,
         teacher_epochs=teacher_epochs,
         teacher_learning_rate=teacher_learning_rate,
+        new_head=new_head,
         seed=seed,
         device=device.value,
         checkpoint_steps=checkpoint_steps,
     )
     run_file = output / RUN_FILE
     if output.exists() and not run_file.is_file() and not overwrite and (not output.is_dir() or any(output.iterdir())):
-        raise TrainingError(f"{output} exists and holds no run to go on with: choose another --output or pass --overwrite")
-    columns = {
+        raise TrainingError(
+            f"{output} exists and holds no run to go on with: choose another --output or pass --overwrite"
+        )
+    columns: dict[str, Any] = {
         "text_column": text_column,
         "text_pair_column": text_pair_column,
         "label_column": label_column,
         "problem": problem.value,
     }
-    examples, held_out = _read(data, dev, columns)
+    examples = resolve(data, **columns)
+    held_out = None
+    if dev is not None:
+        held_out = resolve(dev, "dev", **columns | {"problem": examples.problem}, classes=examples.label_names)
     if label_names is not None:
         examples = examples.renamed(label_names.split(","))
     if overwrite and is_main_process():

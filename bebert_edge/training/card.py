@@ -51,9 +51,9 @@ def write_card(
         *_front_matter(metadata),
         f"# {name}",
         "",
-        f"{options.members} binary BERTs: one bit a weight, {options.bits} bits an activation; made by "
-        f"{_METHODS[options.method]}. The answer is the weighted mean of their {options.combination}, at temperature "
-        f"{result.temperature:.4f}.",
+        f"{options.members} binary BERTs: one bit a weight, {options.bits} bits an activation.",
+        f"Made by {_METHODS[options.method]}.",
+        f"The answer is the weighted mean of their {options.combination}, at temperature {result.temperature:.4f}.",
         "",
         f"Task: {examples.problem.replace('_', ' ')}, {len(examples.label_names)} labels: {', '.join(labels)}.",
         "",

@@ -45,7 +45,10 @@ class EncodedExamples:
         """These examples in this order, repeated where an index is."""
         rows = index.tolist()
         return replace(
-            self, ids=[self.ids[i] for i in rows], token_types=[self.token_types[i] for i in rows], labels=self.labels[index]
+            self,
+            ids=[self.ids[i] for i in rows],
+            token_types=[self.token_types[i] for i in rows],
+            labels=self.labels[index],
         )
 
     def batch(self, index: Sequence[int]) -> dict[str, Tensor]:

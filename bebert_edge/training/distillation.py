@@ -35,7 +35,7 @@ def label_losses(logits: Tensor, labels: Tensor, problem: str) -> Tensor:
 
 
 def teacher_losses(logits: Tensor, expected: Tensor, problem: str) -> Tensor:
-    """Loss of each example [B] by the teacher's logits [B, C]: the same losses with soft labels (Hinton et al., 2015)."""
+    """Loss of each example [B] by the teacher's logits [B, C]: the same with soft labels (Hinton et al., 2015)."""
     if problem == "regression":
         return (logits - expected)[:, 0].square()
     if problem == "multi_label":
@@ -109,7 +109,7 @@ class Objective:
         if not learns:
             return weighted_mean(label_losses(logits, batch["labels"], self.problem), weights)
         expected, states = self._teach(batch)
-        loss = logits.new_zeros(())
+        loss: Tensor = logits.new_zeros(())
         if self.logits:
             loss = weighted_mean(teacher_losses(logits, expected, self.problem), weights)
         if self.label_weight:
@@ -118,7 +118,7 @@ class Objective:
         if layers:
             token_weights = batch["attention_mask"] * weights[:, None]
             for a, b in zip(found.hidden_states, states, strict=True):
-                loss = loss + weighted_mean((a - b.float()).square().mean(-1), token_weights)
+                loss += weighted_mean((a - b.float()).square().mean(-1), token_weights)
         return loss
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ class _Run:
         elif self.state.done("teacher"):
             self.teacher = load_float(self.state.path("teacher"), self.labels, self.problem).eval()
         else:
-            self.teacher = load_float(source, self.labels, self.problem)
+            self.teacher = load_float(source, self.labels, self.problem, new_head=options.new_head)
         positions = self.teacher.config.max_position_embeddings
         if positions < options.max_length:
             raise TrainingError(f"--max-length is {options.max_length}, but {source} has {positions} positions")
@@ -202,7 +203,7 @@ class _Run:
                 self.save(model, name, options.bits)
             alpha = 1.0
             if options.method == "boost":
-                logits = self.state.logits(name, lambda model=model: predict(model, self.data, exact=False))
+                logits = self.state.logits(name, partial(predict, model, self.data, exact=False))
                 weights, alpha = self.boost(name, weights, logits)
             alphas.append(alpha)
             self.measure(name, model)

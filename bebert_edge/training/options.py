@@ -48,6 +48,7 @@ class TrainingOptions:
             averaging (Rahaman and Thiery, 2020). 0 leaves the temperature at 1.
         teacher_epochs: Epochs of fine-tuning, where no teacher is given.
         teacher_learning_rate: Its peak rate.
+        new_head: Whether the teacher or backbone gets a new classification head even if it has one.
         device: `auto` or `cpu`.
         checkpoint_steps: Steps between the checkpoints from which an interrupted training goes on.
     """
@@ -74,6 +75,7 @@ class TrainingOptions:
     calibration_share: float = 0.02
     teacher_epochs: float = 2.0
     teacher_learning_rate: float = 8e-5
+    new_head: bool = False
     device: str = "auto"
     checkpoint_steps: int = 250
 

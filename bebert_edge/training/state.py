@@ -20,6 +20,7 @@ from bebert_edge.checkpoints.bert import FORMAT_VERSION
 from bebert_edge.checkpoints.files import CONFIG_FILE
 from bebert_edge.errors import TrainingError
 from bebert_edge.training.files import Examples
+from bebert_edge.training.latent import recover
 from bebert_edge.training.options import TrainingOptions
 
 RUN_FILE = "training.json"
@@ -76,9 +77,7 @@ class RunState:
     parts: frozenset[str]
 
     @classmethod
-    def open(
-        cls, directory: Path, options: TrainingOptions, examples: Examples, sources: dict[str, str]
-    ) -> RunState:
+    def open(cls, directory: Path, options: TrainingOptions, examples: Examples, sources: dict[str, str]) -> RunState:
         """Begins a run, or opens the interrupted one that the directory holds.
 
         Raises:
@@ -87,14 +86,17 @@ class RunState:
         run = {"options": asdict(options), "data": _fingerprint(examples), "sources": sources}
         run = json.loads(json.dumps(run))
         path = directory / RUN_FILE
-        if path.is_file():
+        if path.is_file() and _holds_work(directory):
             _check_same(path, json.loads(path.read_text(encoding="utf-8")), run)
         elif is_main_process():
             directory.mkdir(parents=True, exist_ok=True)
-            for part in ("teacher", *directory.glob("member-*"), *directory.glob("stage-*"), _WORK):
-                shutil.rmtree(directory / part, ignore_errors=True)
+            for pattern in ("teacher", "member-*", "stage-*", _WORK):
+                for part in directory.glob(pattern):
+                    shutil.rmtree(part)
             write_text(path, json.dumps(run, indent=2) + "\n")
         wait()
+        for path in directory.glob(".*.new"):
+            recover(directory / path.name[1 : -len(".new")])
         return cls(directory, frozenset(p.parent.name for p in directory.glob(f"*/{CONFIG_FILE}")))
 
     def done(self, part: str) -> bool:
@@ -113,7 +115,8 @@ class RunState:
         """A member's logits on the training examples, computed once."""
         path = self.directory / _WORK / f"{part}-logits.safetensors"
         if path.is_file():
-            return load_file(path)["logits"]
+            logits: Tensor = load_file(path)["logits"]
+            return logits
         logits = compute()
         if is_main_process():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +130,11 @@ class RunState:
         content = {"format_version": FORMAT_VERSION} | ensemble
         write_text(self.directory / ENSEMBLE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         shutil.rmtree(self.directory / _WORK, ignore_errors=True)
+
+
+def _holds_work(directory: Path) -> bool:
+    """Whether anything would be lost by starting again: a complete model, or a checkpoint."""
+    return any(directory.glob(f"*/{CONFIG_FILE}")) or any(directory.glob(f"{_WORK}/*/checkpoint-*"))
 
 
 def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

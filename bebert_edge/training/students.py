@@ -35,9 +35,11 @@ def make_student(
         CheckpointError: The directory cannot be loaded.
     """
     torch.manual_seed(seed)
+    source: PreTrainedModel = teacher
     if isinstance(initial, (str, Path)):
-        initial = load_model(initial, list(teacher.config.id2label.values()))
-    source = teacher if initial is None else initial
+        source = load_model(initial, list(teacher.config.id2label.values()))
+    elif initial is not None:
+        source = initial
     state = {name: tensor.detach().cpu() for name, tensor in source.state_dict().items()}
     if source is not teacher and source.config.id2label != teacher.config.id2label:
         head = {name: tensor.detach().cpu() for name, tensor in teacher.state_dict().items() if name.startswith(_HEAD)}

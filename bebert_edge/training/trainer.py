@@ -56,7 +56,7 @@ class Schedule:
     checkpoint_steps: int = 250
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class _Watch(TrainerCallback):
     """Reports every step and stops at a loss that is not finite."""
 
     def __init__(self, name: str, progress: Progress | None) -> None:
@@ -72,7 +72,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
             self.progress(self.name, state.global_step, state.max_steps, loss)
 
 
-class _Trainer(Trainer):  # type: ignore[misc]
+class _Trainer(Trainer):
     """transformers' Trainer with our loss, our batches and our optimizer."""
 
     loss_is_scaled_for_ga = False  # our losses are means over a batch
@@ -101,8 +101,10 @@ class _Trainer(Trainer):  # type: ignore[misc]
             self.schedule.steps * self.args.world_size,
             self.schedule.seed,
         )
-        loader = DataLoader(range(len(self.data)), batch_sampler=batches, collate_fn=self._collate)  # type: ignore[arg-type]
-        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+        rows: Any = range(len(self.data))
+        loader: DataLoader[Any] = DataLoader(rows, batch_sampler=batches, collate_fn=self._collate)
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         self.optimizer = MemberOptimizer(self.model, self.schedule.learning_rate)
@@ -215,9 +217,7 @@ def fit(
 
 
 @torch.no_grad()
-def predict(
-    model: PreTrainedModel, data: EncodedExamples, *, exact: bool = True, batch_size: int = 64
-) -> Tensor:
+def predict(model: PreTrainedModel, data: EncodedExamples, *, exact: bool = True, batch_size: int = 64) -> Tensor:
     """Logits [len(data), labels], float32 on the CPU, in the order of the data.
 
     Args:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ from bebert_edge.checkpoints import load
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training import Examples, TrainingOptions, load_member, train
-from bebert_edge.training.data import EncodedExamples
+from bebert_edge.training.data import EncodedExamples, LengthGroupedBatches
+from bebert_edge.training.distillation import label_losses, replace_tokens, teacher_losses
 from latent import float_model, write_backbone, write_member
 
-OPTIONS = TrainingOptions(epochs=1, batch_size=8, max_length=16, teacher_epochs=12, teacher_learning_rate=2e-3)
+OPTIONS = TrainingOptions(
+    epochs=1, batch_size=8, max_length=16, teacher_epochs=12, teacher_learning_rate=2e-3, calibration_share=0.0
+)
 
 
 def examples(count=40):
@@ -31,7 +35,7 @@ def backbone(tmp_path_factory):
     return write_backbone(tmp_path_factory.mktemp("backbone"), initializer_range=0.1)
 
 
-@pytest.mark.parametrize("method", ["boost", "independent"])
+@pytest.mark.parametrize("method", ["boost", "bag", "snapshot", "independent"])
 def test_an_ensemble_learns_a_simple_task_and_packs(tmp_path, backbone, method):
     options = replace(OPTIONS, method=method, steps=60, learning_rate=2e-3, label_weight=1.0)
     steps = []
@@ -44,7 +48,7 @@ def test_an_ensemble_learns_a_simple_task_and_packs(tmp_path, backbone, method):
         metadata={"name": "tiny"},
         progress=lambda name, done, total, loss: steps.append((name, done, total)),
     )
-    assert result.accuracy >= 0.9
+    assert result.score >= 0.9
     assert [s for s in steps if s[1] == s[2]] == [
         ("teacher", 60, 60),
         ("member-0", 60, 60),
@@ -55,7 +59,7 @@ def test_an_ensemble_learns_a_simple_task_and_packs(tmp_path, backbone, method):
     assert ensemble.config.labels == ("negative", "positive")
     assert ensemble.config.member_weights == pytest.approx(result.member_weights)
     assert ensemble.config.metadata["name"] == "tiny"
-    assert ensemble.config.metadata["dev_accuracy"] == f"{result.accuracy:.4f}"
+    assert ensemble.config.metadata["dev_accuracy"] == f"{result.score:.4f}"
     bits = ensemble.tensors["layers.0.qkv.bits"]
     assert not np.array_equal(bits[0], bits[1])
 
@@ -88,14 +92,14 @@ def test_settings_that_cannot_work():
 
 def test_models_that_do_not_fit(tmp_path, backbone):
     with pytest.raises(TrainingError, match="--backbone"):
-        train(examples(), tmp_path, OPTIONS)
+        train(examples(), tmp_path / "out", OPTIONS)
     with pytest.raises(TrainingError, match="32 positions"):
-        train(examples(), tmp_path, replace(OPTIONS, max_length=64), backbone=backbone)
+        train(examples(), tmp_path / "out", replace(OPTIONS, max_length=64), backbone=backbone)
     with pytest.raises(CheckpointError, match="missing"):
-        train(examples(), tmp_path, OPTIONS, backbone=tmp_path / "absent")
+        train(examples(), tmp_path / "out", OPTIONS, backbone=tmp_path / "absent")
     three = write_member(tmp_path / "three")
     with pytest.raises(TrainingError, match="has 2 labels, the data 3"):
-        train(replace(examples(), label_names=["a", "b", "c"]), tmp_path, OPTIONS, teacher=three)
+        train(replace(examples(), label_names=["a", "b", "c"]), tmp_path / "out", OPTIONS, teacher=three)
 
 
 def test_a_model_that_diverges_is_not_saved(tmp_path, backbone):
@@ -111,26 +115,101 @@ def test_a_model_that_diverges_is_not_saved(tmp_path, backbone):
 
 
 def test_every_example_comes_once_an_epoch():
-    data = EncodedExamples([[1] * (1 + i % 7) for i in range(23)], [[0] * (1 + i % 7) for i in range(23)], [0] * 23)
-    shuffled = data.shuffled(4, seed=0)
-    epochs = [torch.cat([next(shuffled).index for _ in range(6)]).tolist() for _ in range(2)]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(23))] * 2
+    lengths = [1 + i % 7 for i in range(24)]
+    batches = list(LengthGroupedBatches(lengths, 4, batches=12, seed=0))
+    epochs = [list(chain(*batches[:6])), list(chain(*batches[6:]))]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(24))] * 2
     assert epochs[0] != epochs[1]
-    assert sorted(torch.cat([b.index for b in data.sequential(4)]).tolist()) == list(range(23))
+    assert all(max(lengths[i] for i in batch) - min(lengths[i] for i in batch) <= 2 for batch in batches)
+    assert list(LengthGroupedBatches(lengths, 4, batches=5, seed=0)) == batches[:5]
+    assert list(LengthGroupedBatches(lengths, 4, batches=5, seed=1)) != batches[:5]
+
+
+@pytest.mark.parametrize(("examples", "batch_size", "expected"), [(23, 4, 4), (3, 8, 3), (1, 1, 1)])
+def test_batches_are_full_whatever_is_left_over(examples, batch_size, expected):
+    batches = list(LengthGroupedBatches([1] * examples, batch_size, batches=9, seed=0))
+    assert [len(batch) for batch in batches] == [expected] * 9
+    assert all(len(set(batch)) == expected for batch in batches)
 
 
 def test_replaced_tokens_come_from_the_batch_and_spare_separators():
-    from bebert_edge.training.distillation import _augment
-
     ids = [[2, *range(10, 10 + n), 3, *range(40, 40 + n), 3] for n in (3, 9, 5)]
-    batch = next(EncodedExamples(ids, [[0] * len(i) for i in ids], [0] * 3).sequential(3))
+    batch = EncodedExamples(ids, [[0] * len(i) for i in ids], torch.zeros(3, dtype=torch.long)).batch([0, 1, 2])
     torch.manual_seed(0)
-    augmented = _augment(batch, 0.5)
-    fixed = (batch.input_ids == 2) | (batch.input_ids == 3) | (batch.attention_mask == 0)
-    assert torch.equal(augmented.input_ids[fixed], batch.input_ids[fixed])
-    assert set(augmented.input_ids[~fixed].tolist()) <= set(batch.input_ids[~fixed].tolist())
-    changed = (augmented.input_ids != batch.input_ids)[~fixed].float().mean()
-    assert 0.2 < changed < 0.8
+    before, after = batch["input_ids"], replace_tokens(batch, 0.5)["input_ids"]
+    fixed = (before == 2) | (before == 3) | (batch["attention_mask"] == 0)
+    assert torch.equal(after[fixed], before[fixed])
+    assert set(after[~fixed].tolist()) <= set(before[~fixed].tolist())
+    assert 0.2 < (after != before)[~fixed].float().mean() < 0.8
+
+
+def scores(count=40):
+    base = examples(count)
+    return replace(base, labels=[5.0 * label for label in base.labels], label_names=["score"], problem="regression")
+
+
+def several(count=40):
+    base = examples(count)
+    return replace(
+        base, labels=[[label, 2] for label in base.labels], label_names=["a", "b", "c"], problem="multi_label"
+    )
+
+
+@pytest.mark.parametrize("make", [scores, several])
+@pytest.mark.parametrize("boost_by", ["weights", "resampling"])
+def test_regression_and_multi_label_tasks(tmp_path, backbone, make, boost_by):
+    options = replace(
+        OPTIONS, steps=60, learning_rate=2e-3, teacher_epochs=20, label_weight=1.0, boost_by=boost_by, new_head=True
+    )
+    result = train(make(), tmp_path / "out", options, backbone=backbone, dev=make())
+    assert result.score >= 0.9
+    config = load(tmp_path / "out").config
+    assert config.task.problem == make().problem
+    assert list(config.labels) == make().label_names
+
+
+def test_what_a_member_learns_from():
+    """The losses of distillation are those of the labels where the teacher is certain of them."""
+    logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 1, 0])
+    certain = torch.full((5, 3), -100.0).scatter(1, labels[:, None], 100.0)
+    assert torch.allclose(
+        teacher_losses(logits, certain, "single_label"), label_losses(logits, labels, "single_label"), atol=1e-5
+    )
+    many = (certain > 0).float()
+    assert torch.allclose(
+        teacher_losses(logits, certain, "multi_label"), label_losses(logits, many, "multi_label"), atol=1e-5
+    )
+    value = torch.tensor([0.5, 1.0, -1.0, 3.0, 2.0])
+    assert torch.equal(
+        teacher_losses(logits[:, :1], value[:, None], "regression"), label_losses(logits[:, :1], value, "regression")
+    )
+
+
+@pytest.mark.parametrize("distill", ["none", "logits", "layers"])
+def test_members_learn_by_labels_logits_and_layers(tmp_path, backbone, distill):
+    options = replace(OPTIONS, members=1, steps=80, learning_rate=2e-3, distill=distill)
+    assert train(examples(), tmp_path / "out", options, backbone=backbone, dev=examples()).score >= 0.9
+
+
+def test_stages_train_students_with_more_bits_first(tmp_path, backbone):
+    options = replace(OPTIONS, members=1, bits=1, steps=40, learning_rate=2e-3, stages=(8, 2))
+    seen = set()
+    train(examples(), tmp_path, options, backbone=backbone, progress=lambda name, *rest: seen.add(name))
+    assert seen == {"teacher", "stage-0-8bit", "stage-1-2bit", "member-0"}
+    assert load(tmp_path / "stage-1-2bit").config.quantization.pooler == "int2"
+    assert load(tmp_path).config.quantization.pooler == "sign"
+
+
+def test_the_temperature_is_fitted_on_examples_that_nothing_was_trained_on(tmp_path, backbone):
+    options = replace(OPTIONS, calibration_share=0.25, members=2, steps=60, learning_rate=2e-3)
+    steps = []
+    noisy = replace(examples(), labels=[1 - y if i % 5 == 0 else y for i, y in enumerate(examples().labels)])
+    result = train(noisy, tmp_path, options, backbone=backbone, progress=lambda *step: steps.append(step))
+    assert result.temperature != 1.0
+    assert load(tmp_path).config.temperature == pytest.approx(result.temperature)
+    assert steps[0][2] == 12 * 4  # epochs of the teacher: 30 of 40 examples are 4 batches of 8
+    card = (tmp_path / "README.md").read_text()
+    assert f"temperature {result.temperature:.4f}" in card
 
 
 def test_the_command_trains_packs_and_reports(tmp_path, backbone):
@@ -151,6 +230,9 @@ def test_the_command_trains_packs_and_reports(tmp_path, backbone):
     assert ensemble.config.metadata["license"] == "none"
     assert json.loads((out / "ensemble.json").read_text())["members"] == ["member-0", "member-1"]
 
-    again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 1
-    assert "--overwrite" in again.output
+    other = CliRunner().invoke(app, [*arguments, "--members", "3"])
+    assert other.exit_code == 1
+    assert "members 2, this one has 3" in other.output
+    assert "--overwrite" in other.output
+    assert CliRunner().invoke(app, [*arguments, "--members", "1", "--overwrite"]).exit_code == 0
+    assert PackedEnsemble.load(out / "packed").config.members == 1
