@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -19,7 +20,7 @@ from bebert_edge.training.modules import (
     ExactLayerNorm,
     binary_attention,
 )
-from bebert_edge.training.quantization import BITS, Quantizer
+from bebert_edge.training.quantization import BITS, PRECISIONS, Quantizer
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -34,7 +35,9 @@ def _binary_linear(linear: nn.Linear, quantizer: Quantizer, shared: bool = False
     linear.setup(quantizer, shared)
 
 
-def binarize(model: BertForSequenceClassification, bits: int) -> BertForSequenceClassification:
+def binarize(
+    model: BertForSequenceClassification, bits: int, precision: str = "auto", *, ternary: bool = False
+) -> BertForSequenceClassification:
     """Replaces every encoder linear, the pooler and the word embeddings by their binary twins.
 
     The float weights stay where they are, now as latent weights. The activation becomes ReLU and dropout is turned off:
@@ -43,12 +46,15 @@ def binarize(model: BertForSequenceClassification, bits: int) -> BertForSequence
     Args:
         model: A BERT with a classification head, as transformers loads it; it is changed.
         bits: Bits of every activation that enters a matrix product: 1, 2, 4 or 8.
+        precision: Of products in training: "bf16", "fp32", or "auto" for bfloat16 where the device the model is on has
+            instructions for it, which CPUs without AVX-512 BF16, AMX or Arm BF16 have not.
+        ternary: Whether weights are -1, 0 or 1 in place of -1 or 1: to start members from (`splitting`), not to export.
 
     Returns:
         The same model.
 
     Raises:
-        TrainingError: For another architecture or number of bits.
+        TrainingError: For another architecture, number of bits or precision.
     """
     config = model.config
     if config.model_type != "bert":
@@ -57,6 +63,9 @@ def binarize(model: BertForSequenceClassification, bits: int) -> BertForSequence
         )
     if bits not in BITS:
         raise TrainingError(f"bits is {bits}, expected one of {', '.join(map(str, BITS))}")
+    if precision not in PRECISIONS:
+        raise TrainingError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    quantizer = functools.partial(Quantizer, bits, precision=precision)
     hidden, intermediate = config.hidden_size, config.intermediate_size
     config.hidden_act = "relu"
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
@@ -66,21 +75,23 @@ def binarize(model: BertForSequenceClassification, bits: int) -> BertForSequence
     for layer in model.bert.encoder.layer:
         attention = layer.attention.self
         attention.__class__ = BinarySelfAttention
-        attention.input_quantizer = Quantizer(bits, channels=hidden)
+        attention.input_quantizer = quantizer(channels=hidden)
         for linear in (attention.query, attention.key, attention.value):
             _binary_linear(linear, attention.input_quantizer, shared=True)
-        attention.query_quantizer = Quantizer(bits)
-        attention.key_quantizer = Quantizer(bits)
-        attention.value_quantizer = Quantizer(bits)
-        attention.probability_quantizer = Quantizer(bits, signed=False)
-        _binary_linear(layer.attention.output.dense, Quantizer(bits, channels=hidden))
-        _binary_linear(layer.intermediate.dense, Quantizer(bits, channels=hidden))
+        attention.query_quantizer = quantizer()
+        attention.key_quantizer = quantizer()
+        attention.value_quantizer = quantizer()
+        attention.probability_quantizer = quantizer(signed=False)
+        _binary_linear(layer.attention.output.dense, quantizer(channels=hidden))
+        _binary_linear(layer.intermediate.dense, quantizer(channels=hidden))
         layer.intermediate.intermediate_act_fn = nn.ReLU(inplace=True)
-        _binary_linear(layer.output.dense, Quantizer(bits, signed=False, channels=intermediate))
-    _binary_linear(model.bert.pooler.dense, Quantizer(bits, channels=hidden))
+        _binary_linear(layer.output.dense, quantizer(signed=False, channels=intermediate))
+    _binary_linear(model.bert.pooler.dense, quantizer(channels=hidden))
     for module in model.modules():
         if type(module) is nn.LayerNorm:
             module.__class__ = ExactLayerNorm
         elif isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model
+        elif isinstance(module, BinaryLinear | BinaryEmbedding):
+            module.ternary = ternary
+    return model.to(model.bert.embeddings.word_embeddings.weight.device)  # where a quantizer is new, to the others

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Binary twins of BERT's modules: latent float weights inside, one bit a weight in every product.
 
-In training they run in bfloat16 with straight-through gradients. In evaluation they do what `docs/ops.md` says, one
-float32 rounding at a time, so that a trained model and its export give the same codes.
+In training their products are bfloat16 or float32 (`quantization.code_dtype`), with straight-through gradients. In
+evaluation they do what `docs/ops.md` says, one float32 rounding at a time, so that a trained model and its export give
+the same codes. Weights can be ternary too: an easier start for binary ones (`splitting`), which is never exported.
 """
 
 from __future__ import annotations
@@ -27,14 +28,39 @@ def binarize_rows(latent: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(centred >= 0, 1.0, -1.0), centred.double().abs().mean(-1).float()
 
 
+def ternarize_rows(latent: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (float32: -1, 0 or 1) and row scales of latent weights less their row mean.
+
+    As ternary weight networks do (Li et al., 2016): 0 where the magnitude is at most 0.7
+    times the row's mean magnitude; the scale is the mean magnitude of the others.
+    """
+    centred = (latent.double() - latent.double().mean(-1, keepdim=True)).float()
+    return _ternary_codes(centred)
+
+
+def _ternary_codes(centred: Tensor) -> tuple[Tensor, Tensor]:
+    threshold = 0.7 * centred.abs().mean(-1, keepdim=True)
+    codes = (centred / (2 * threshold).clamp(min=1e-30)).clamp_(-1, 1).round_()  # 0.5 rounds to 0
+    scale = (codes * centred).sum(-1) / codes.abs().sum(-1).clamp(min=1)
+    return codes, scale
+
+
+def _training_rows(latent: Tensor, ternary: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`binarize_rows` or `ternarize_rows` in few float32 passes: codes of this dtype, and row scales."""
+    centred = latent - latent.mean(-1, keepdim=True)
+    if ternary:
+        codes, scale = _ternary_codes(centred)
+        return codes.to(dtype), scale
+    signs = torch.copysign(torch.ones((), dtype=dtype, device=latent.device), centred.to(dtype))
+    return signs, centred.abs_().mean(-1)
+
+
 class _BinaryMatMul(torch.autograd.Function):
     """`codes @ signs.T * (step * row scale) + bias` with straight-through gradients to the latent weights."""
 
     @staticmethod
-    def forward(ctx: Any, codes: Tensor, step: Tensor, latent: Tensor, bias: Tensor) -> Tensor:
-        centred = latent - latent.mean(1, keepdim=True)
-        signs = torch.copysign(codes.new_ones(()), centred.to(codes.dtype))
-        scale = centred.abs_().mean(1)
+    def forward(ctx: Any, codes: Tensor, step: Tensor, latent: Tensor, bias: Tensor, ternary: bool) -> Tensor:
+        signs, scale = _training_rows(latent, ternary, codes.dtype)
         ctx.save_for_backward(codes, step, signs, scale)
         return torch.addcmul(bias, F.linear(codes, signs).float(), scale * step)
 
@@ -47,10 +73,10 @@ class _BinaryMatMul(torch.autograd.Function):
         g_value = ((narrow * scale.to(codes.dtype)) @ signs).view_as(codes)
         # The latent rows enter less their mean; so does their gradient, which is cheaper to take from the input.
         x = (x - x.mean(1, keepdim=True)).mul_(step.to(codes.dtype))
-        return g_value, None, (narrow.t() @ x).float(), g.sum(0)
+        return g_value, None, (narrow.t() @ x).float(), g.sum(0), None
 
 
-def binary_linear(codes: Tensor, step: Tensor, linears: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+def binary_linear(codes: Tensor, step: Tensor, linears: Sequence[BinaryLinear]) -> tuple[Tensor, ...]:
     """The outputs of binary linear layers with the same input, as one product; for training.
 
     Args:
@@ -61,10 +87,11 @@ def binary_linear(codes: Tensor, step: Tensor, linears: Sequence[nn.Linear]) -> 
     Returns:
         A float32 tensor [..., out] for each layer.
     """
+    ternary = linears[0].ternary
     if len(linears) == 1:
-        return (_BinaryMatMul.apply(codes, step, linears[0].weight, linears[0].bias),)
+        return (_BinaryMatMul.apply(codes, step, linears[0].weight, linears[0].bias, ternary),)
     latent, bias = torch.cat([linear.weight for linear in linears]), torch.cat([linear.bias for linear in linears])
-    y: Tensor = _BinaryMatMul.apply(codes, step, latent, bias)
+    y: Tensor = _BinaryMatMul.apply(codes, step, latent, bias, ternary)
     return torch.split(y, [linear.out_features for linear in linears], dim=-1)
 
 
@@ -76,7 +103,8 @@ class BinaryLinear(nn.Linear):
 
     quantizer: Quantizer | None
     source: tuple[Quantizer]
-    _packed: tuple[int, Tensor, Tensor] | None
+    ternary: bool = False
+    _packed: tuple[tuple[int, torch.device], Tensor, Tensor] | None
 
     def setup(self, quantizer: Quantizer, shared: bool = False) -> None:
         self.quantizer = None if shared else quantizer
@@ -89,9 +117,10 @@ class BinaryLinear(nn.Linear):
         return super().train(mode)
 
     def _signs_and_scale(self) -> tuple[Tensor, Tensor]:
-        version = self.weight._version
-        if self._packed is None or self._packed[0] != version:
-            self._packed = (version, *binarize_rows(self.weight.detach()))
+        key = (self.weight._version, self.weight.device)
+        if self._packed is None or self._packed[0] != key:
+            rows = ternarize_rows if self.ternary else binarize_rows
+            self._packed = (key, *rows(self.weight.detach()))
         return self._packed[1], self._packed[2]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,15 +135,17 @@ class BinaryLinear(nn.Linear):
 class BinaryEmbedding(nn.Embedding):
     """An embedding table with one bit a weight and one scale a row; its gradient is sparse."""
 
+    ternary: bool = False
+
     def forward(self, ids: Tensor) -> Tensor:
         if not self.training:
-            signs, scale = binarize_rows(F.embedding(ids, self.weight))
+            signs, scale = (ternarize_rows if self.ternary else binarize_rows)(F.embedding(ids, self.weight))
             return signs * scale[..., None]
         unique, inverse = ids.unique(return_inverse=True)
         rows = F.embedding(unique, self.weight, sparse=True)
         rows = rows - rows.mean(1, keepdim=True)
-        scale = rows.detach().abs().mean(1, keepdim=True)
-        binary = rows + (torch.copysign(scale, rows) - rows).detach()
+        signs, scale = _training_rows(rows.detach(), self.ternary, rows.dtype)
+        binary = rows + (signs * scale[:, None] - rows).detach()
         return F.embedding(inverse, binary)
 
 

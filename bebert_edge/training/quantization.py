@@ -9,6 +9,7 @@ one bit the elastic binarization of Liu et al., 2022).
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -20,6 +21,7 @@ from bebert_edge.checkpoints.bert import MINIMUM_STEP
 SIGNED = {1: "sign", 2: "int2", 4: "int4", 8: "int8"}
 UNSIGNED = {1: "bool", 2: "uint2", 4: "uint4", 8: "uint8"}
 BITS = tuple(SIGNED)
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def code_type(bits: int, signed: bool) -> str:
@@ -32,6 +34,28 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
     if bits == 1:
         return (-1, 1) if signed else (0, 1)
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+@functools.cache
+def _multiplies_bfloat16(device_type: str) -> bool:
+    """Whether bfloat16 products are faster than float32's: whether there are instructions for them."""
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device_type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # torch 2.11 has it
+        return False
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
+def code_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of codes in training; codes are exact in either, products of bfloat16 are rounded to 8 bits.
+
+    Args:
+        precision: "bf16", "fp32", or "auto": bfloat16 where the device has instructions for it.
+        device: Where the codes are.
+    """
+    narrow = _multiplies_bfloat16(device.type) if precision == "auto" else precision == "bf16"
+    return torch.bfloat16 if narrow else torch.float32
 
 
 def _codes(z: Tensor, bits: int, low: int, high: int) -> Tensor:
@@ -89,16 +113,14 @@ class Quantizer(nn.Module):
         bits: Bits of a code: 1, 2, 4 or 8.
         signed: Whether codes are signed; unsigned codes suit probabilities and what follows a ReLU.
         channels: Channels of the last axis, for a shift that is added before quantization; None for no shift.
-        dtype: Of codes in training, and so of the products that take them.
+        precision: Of codes in training, and so of the products that take them: see :func:`code_dtype`.
     """
 
-    def __init__(
-        self, bits: int, signed: bool = True, channels: int | None = None, dtype: torch.dtype = torch.bfloat16
-    ) -> None:
+    def __init__(self, bits: int, signed: bool = True, channels: int | None = None, precision: str = "auto") -> None:
         super().__init__()
         self.bits = bits
         self.signed = signed
-        self.dtype = dtype
+        self.precision = precision
         self.low, self.high = code_range(bits, signed)
         self.step = nn.Parameter(torch.tensor(math.nan))
         self.shift = nn.Parameter(torch.zeros(channels)) if channels else None
@@ -122,17 +144,18 @@ class Quantizer(nn.Module):
             self.step.copy_(2 * x.abs().mean())
             return
         largest = x.abs().max().clamp(min=MINIMUM_STEP) / self.high
-        candidates = largest * torch.linspace(0.02, 1.0, 50)
+        candidates = largest * torch.linspace(0.02, 1.0, 50, device=x.device)
         errors = [(_codes(x / s, self.bits, self.low, self.high) * s - x).square().mean() for s in candidates]
         self.step.copy_(candidates[int(torch.stack(errors).argmin())])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes of a float tensor: exact small integers, of `dtype` in training and float32 in evaluation."""
+        """Codes of a float tensor: exact small integers, of `code_dtype` in training and float32 in evaluation."""
         if self.training:
             if torch.isnan(self.step):
                 self.initialise(x)
             step = self.step.clamp(min=MINIMUM_STEP)
-            codes: Tensor = _Quantize.apply(x, self.shift, step, self.bits, self.low, self.high, self.dtype)
+            dtype = code_dtype(self.precision, x.device)
+            codes: Tensor = _Quantize.apply(x, self.shift, step, self.bits, self.low, self.high, dtype)
             return codes
         z = (x if self.shift is None else x + self.shift) * self.inverse_step
         return _codes(z, self.bits, self.low, self.high)

@@ -28,6 +28,20 @@ def test_evaluation_equals_the_reference_of_the_packed_ensemble(bits, tmp_path):
     assert np.ptp(expected) > 0.1
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_precisions_agree(bits):
+    inputs = tokenizer()(SENTENCES, padding=True, return_tensors="pt")
+    gradients = []
+    for precision in ("fp32", "bf16"):
+        model = binarize(float_model(), bits, precision).train()
+        hidden = model.bert.embeddings(inputs["input_ids"]).detach().requires_grad_()
+        layer = model.bert.encoder.layer[0]
+        layer.intermediate(layer.attention.self(hidden)[0]).square().sum().backward()
+        gradients.append((layer.intermediate.dense.weight.grad, layer.attention.self.value.weight.grad, hidden.grad))
+    for exact, narrow in zip(*gradients, strict=True):
+        assert torch.nn.functional.cosine_similarity(exact.flatten(), narrow.flatten(), dim=0) > 0.99
+
+
 @pytest.mark.parametrize("bits", [1, 4])
 def test_training_mode_computes_the_same_up_to_bfloat16(bits):
     model = binary_model(bits)
@@ -104,6 +118,8 @@ def test_fixed_exp_equals_the_reference():
 def test_other_models_and_bits_are_refused():
     with pytest.raises(TrainingError, match="bits is 3"):
         binarize(float_model(), 3)
+    with pytest.raises(TrainingError, match="precision is 'fp16'"):
+        binarize(float_model(), 4, "fp16")
     model = float_model()
     model.config.model_type = "roberta"
     with pytest.raises(TrainingError, match="roberta"):

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from bebert_edge.codes import CODE_TYPES
 from bebert_edge.reference import quantize, values
+from bebert_edge.training import quantization
 from bebert_edge.training.quantization import BITS, Quantizer, code_type
 
 KINDS = [(bits, signed) for bits in BITS for signed in (True, False)]
@@ -99,3 +100,29 @@ def test_the_first_batch_sets_a_step_that_keeps_most_of_the_signal(bits, signed)
 def test_a_step_never_becomes_zero():
     made = quantizer(4, True, -1.0).eval()
     assert torch.isfinite(made(torch.tensor([-1.0, 0.0, 1.0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"bf16": True, "sve": False}, torch.bfloat16),
+        ({"avx2": True, "avx512_f": True}, torch.float32),
+    ],
+)
+def test_codes_are_bfloat16_where_the_cpu_multiplies_it(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    quantization._multiplies_bfloat16.cache_clear()
+    try:
+        assert Quantizer(4).train()(torch.randn(3, 4)).dtype == expected
+    finally:
+        quantization._multiplies_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(("bits", "signed"), KINDS)
+def test_every_precision_gives_the_same_codes(bits, signed):
+    x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    exact, narrow = (Quantizer(bits, signed, precision=precision).train()(x) for precision in ("fp32", "bf16"))
+    assert (exact.dtype, narrow.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(exact, narrow.float())
