@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +50,11 @@ class Bootstrap:
 
     def sums(self, values: Array) -> Array:
         """Sums over the examples of each resample: `[N, S]` -> `[R, S]`."""
-        chunks = range(0, self.resamples, _CHUNK)
-        sums = [self._counts[i : i + _CHUNK].astype(np.float64) @ values for i in chunks]
-        return np.concatenate(sums) if sums else np.empty((0, values.shape[1]))
+        return self._by_chunk(lambda counts: counts @ values)
+
+    def _by_chunk(self, compute: Callable[[Array], Array]) -> Array:
+        begins = range(0, max(self.resamples, 1), _CHUNK)  # one empty chunk, for the shape, where there are none
+        return np.concatenate([compute(self._counts[i : i + _CHUNK].astype(np.float64)) for i in begins])
 
     def means(self, values: NDArray[Any]) -> Array:
         """Means of values `[N]` over each resample: `[R]`."""
@@ -61,9 +64,9 @@ class Bootstrap:
         """A metric's value on each resample: `[R]`."""
         if metric.from_sums is not None:
             return metric.from_sums(self.sums(example_sums(labels, answered, problem, classes)))
-        index = np.arange(len(labels))
-        drawn = (np.repeat(index, counts) for counts in self._counts)
-        return np.array([metric.score(labels[i], answered[i]) for i in drawn])
+        assert metric.from_counts is not None
+        score = metric.from_counts
+        return self._by_chunk(lambda counts: score(counts, labels, answered))
 
     def interval(self, values: Array) -> Interval | None:
         """The percentile interval of a statistic's values on the resamples; None without resamples."""

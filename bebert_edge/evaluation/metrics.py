@@ -40,12 +40,14 @@ class Metric:
     Attributes:
         name: Its name in tables, JSON and `--metric`.
         score: Its value for labels and answers.
-        from_sums: Its values for sums over examples (`sums.py`); None where it is no function of sums.
+        from_sums: Its values for the sums over resampled examples (`sums.py`); None where it is no function of sums.
+        from_counts: Its values for counts of examples `[R, N]`, labels and answers, where `from_sums` is None.
     """
 
     name: str
     score: Callable[[Labels, Labels], float]
     from_sums: sums.Score | None = None
+    from_counts: sums.CountScore | None = None
 
 
 def _accuracy(labels: Labels, answered: Labels) -> float:
@@ -98,8 +100,8 @@ _CLASSES = (_ACCURACY, Metric("f1_macro", _f1("macro"), sums.f1_macro_of_present
 _MULTI_LABEL = (_F1_MICRO, Metric("f1_macro", _f1("macro"), sums.f1_macro), _ACCURACY)
 _REGRESSION = (
     Metric("pearson", _pearson, sums.pearson),
-    Metric("spearman", _spearman),
-    Metric("pearson_spearman", _both),
+    Metric("spearman", _spearman, from_counts=sums.spearman),
+    Metric("pearson_spearman", _both, from_counts=sums.pearson_and_spearman),
 )
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Score = Callable[[Array], Array]
 """Sums `[R, S]` -> values `[R]`."""
+CountScore = Callable[[Array, NDArray[Any], NDArray[Any]], Array]
+"""How often each example is drawn `[R, N]`, labels and answers `[N]` -> values `[R]`."""
 
 
 def example_sums(labels: NDArray[Any], answered: NDArray[Any], problem: str, classes: int) -> Array:
@@ -97,3 +99,25 @@ def pearson(sums: Array) -> Array:
     n, x, y, xx, yy, xy = sums.T
     variances = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
     return _ratio(n * xy - x * y, np.sqrt(variances))
+
+
+def spearman(counts: Array, labels: NDArray[Any], answered: NDArray[Any]) -> Array:
+    """Spearman correlation: the Pearson correlation of ranks, which depend on what is drawn."""
+    x, y = _ranks(counts, labels), _ranks(counts, answered)
+    pairs = [np.ones_like(x), x, y, x * x, y * y, x * y]
+    return pearson(np.stack([(counts * values).sum(1) for values in pairs], axis=1))
+
+
+def _ranks(counts: Array, values: NDArray[Any]) -> Array:
+    """Ranks of examples in each resample `[R, N]`, about their mean; equal values share the mean of their ranks."""
+    order = np.argsort(values, kind="stable")
+    _, begins, which = np.unique(values[order], return_index=True, return_inverse=True)
+    drawn = np.add.reduceat(counts[:, order], begins, axis=1)  # of each distinct value
+    ranks = np.cumsum(drawn, axis=1) - (drawn - 1) / 2 - (counts.shape[1] + 1) / 2
+    return np.asarray(ranks[:, which[np.argsort(order)]])
+
+
+def pearson_and_spearman(counts: Array, labels: NDArray[Any], answered: NDArray[Any]) -> Array:
+    """Mean of both correlations, as GLUE takes it."""
+    moments = example_sums(labels, answered, "regression", 1)
+    return (pearson(counts @ moments) + spearman(counts, labels, answered)) / 2
