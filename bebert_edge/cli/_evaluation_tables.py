@@ -11,7 +11,7 @@ from bebert_edge.evaluation.calibration import Calibration, Errors
 from bebert_edge.evaluation.diversity import Diversity
 from bebert_edge.evaluation.report import Comparison, ModelReport, Report, Robustness, Score
 
-WIDTH = 110
+WIDTH = 120
 MANY = 4
 """Members, beyond which only the range of their losses is told."""
 
@@ -117,7 +117,7 @@ def _diversity(model: ModelReport) -> str:
 
 def _robustness_table(rows: tuple[Robustness, ...], metric: str, several: bool) -> Table:
     columns = ("perturbation", metric, "loses", "95 %")
-    table = _table(*columns, *(("each member", "their mean", "better by", "95 %") if several else ()))
+    table = _table(*columns, *(("each member", "their mean", "advantage", "95 %") if several else ()))
     for row in rows:
         cells = [_name(row), _percent(row.score.value), _percent(row.loss.value, "+"), _interval(row.loss, "+")]
         if several:

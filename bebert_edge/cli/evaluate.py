@@ -60,6 +60,7 @@ def evaluate(
             show_default="none",
         ),
     ] = "",
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each perturbation, to be averaged.")] = 1,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for 95 % intervals; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and perturbations.")] = 0,
     threads: Annotated[
@@ -106,6 +107,7 @@ def evaluate(
         metrics=[] if metrics == AUTO else _names(metrics),
         metric=metric,
         perturbations=parse(perturbations),
+        draws=draws,
         resamples=bootstrap,
         seed=seed,
         batch_size=batch_size,

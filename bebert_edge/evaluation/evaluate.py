@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bebert_edge.errors import EvaluationError
 from bebert_edge.evaluation.bootstrap import CONFIDENCE, Bootstrap
 from bebert_edge.evaluation.calibration import Calibration, Errors, calibration, regression_errors
 from bebert_edge.evaluation.data import EvaluationData, column_order
@@ -39,6 +40,7 @@ class Settings:
         metrics: Names of metrics; none for all of the task. The first is the main one where `metric` names none.
         metric: The main metric; by default that of the data if they have one, or else `metrics.MAIN` of the problem.
         perturbations: What to try robustness against.
+        draws: How often each perturbation is drawn anew, to be averaged.
         resamples: Resamples of the bootstrap; 0 for no intervals.
         seed: Seed of bootstrap and perturbations.
         batch_size: Texts at a time.
@@ -47,6 +49,7 @@ class Settings:
     metrics: Sequence[str] = ()
     metric: str | None = None
     perturbations: Sequence[Perturbation] = ()
+    draws: int = 1
     resamples: int = 1000
     seed: int = 0
     batch_size: int = BATCH_SIZE
@@ -95,6 +98,7 @@ def evaluate(
         resamples=settings.resamples,
         confidence=CONFIDENCE,
         seed=settings.seed,
+        draws=settings.draws,
         models=reports,
         comparisons=comparisons,
     )
@@ -104,6 +108,8 @@ class _Task:
     """What all models have in common: the data, the metrics and the resamples."""
 
     def __init__(self, data: EvaluationData, settings: Settings, progress: Progress) -> None:
+        if settings.draws < 1:
+            raise EvaluationError(f"--draws is {settings.draws}, expected 1 or more")
         self.data, self.settings, self.progress = data, settings, progress
         main = settings.metric or (None if settings.metrics else data.metric)
         self.metrics = choose(settings.metrics, main, data.problem, data.classes)
@@ -167,16 +173,17 @@ class _Run:
         self.member_values = np.array([task.value(member) for member in self.logits.members])
         self.member_resampled = np.stack([task.resampled(member) for member in self.logits.members])
 
-    def predict(self, perturbation: Perturbation | None = None) -> MemberLogits:
+    def predict(self, perturbation: Perturbation | None = None, draw: int = 0) -> MemberLogits:
         data, settings = self.task.data, self.task.settings
         texts, pairs, noise, step = data.texts, data.pairs, None, self.model.path
         if perturbation is not None:
+            seed = settings.seed + draw
             step = f"{step}, {perturbation.kind} {perturbation.strength:g}"
             if perturbation.on_text:
-                texts = perturb(texts, perturbation, settings.seed)
-                pairs = None if pairs is None else perturb(pairs, perturbation, settings.seed, second=True)
+                texts = perturb(texts, perturbation, seed)
+                pairs = None if pairs is None else perturb(pairs, perturbation, seed, second=True)
             else:
-                noise = EmbeddingNoise(perturbation.strength, settings.seed)
+                noise = EmbeddingNoise(perturbation.strength, seed)
         found = self.model.predict(
             texts,
             pairs,
@@ -225,19 +232,30 @@ class _Run:
         )
 
     def robustness(self, perturbation: Perturbation) -> Robustness:
-        task, logits = self.task, self.predict(perturbation)
-        value, resampled = task.value(logits.answer), task.resampled(logits.answer)
+        task = self.task
+        drawn = [self.scores_under(perturbation, draw) for draw in range(task.settings.draws)]
+        value, resampled, members, members_resampled = (np.mean(found, axis=0) for found in zip(*drawn, strict=True))
         loss, losses = self.value - value, self.resampled - resampled
-        member_loss = self.member_values - np.array([task.value(member) for member in logits.members])
-        member_losses = self.member_resampled - np.stack([task.resampled(member) for member in logits.members])
-        mean, means = float(member_loss.mean()), member_losses.mean(0)
+        member_loss, member_losses = self.member_values - members, self.member_resampled - members_resampled
+        mean, means = member_loss.mean(), member_losses.mean(0)
         return Robustness(
             kind=perturbation.kind,
             strength=perturbation.strength,
-            score=task.score(value, resampled),
-            loss=task.score(loss, losses),
-            mean_member_loss=task.score(mean, means),
+            score=task.score(float(value), resampled),
+            loss=task.score(float(loss), losses),
+            mean_member_loss=task.score(float(mean), means),
             member_losses=tuple(member_loss.tolist()),
-            advantage=task.score(mean - loss, means - losses),
+            advantage=task.score(float(mean - loss), means - losses),
             loses_more_than=tuple(i for i, member in enumerate(member_loss.tolist()) if member < loss),
+        )
+
+    def scores_under(self, perturbation: Perturbation, draw: int) -> tuple[float, Array, Array, Array]:
+        """The main metric of the ensemble and of the members, each with its values on the resamples."""
+        task, logits = self.task, self.predict(perturbation, draw)
+        members = logits.members
+        return (
+            task.value(logits.answer),
+            task.resampled(logits.answer),
+            np.array([task.value(member) for member in members]),
+            np.stack([task.resampled(member) for member in members]),
         )

@@ -151,6 +151,7 @@ class Report:
         resamples: Resamples of the bootstrap; 0 for none.
         confidence: Of the intervals.
         seed: Seed of bootstrap and perturbations.
+        draws: Draws of each perturbation, over which its numbers are means.
         models: The models, in the order named; what they are compared to comes last.
         comparisons: Of every model to that one.
     """
@@ -163,6 +164,7 @@ class Report:
     resamples: int
     confidence: float
     seed: int
+    draws: int
     models: tuple[ModelReport, ...]
     comparisons: tuple[Comparison, ...]
 

@@ -148,6 +148,21 @@ def test_robustness_tells_what_ensemble_and_members_lose():
     assert original != shortened
 
 
+def test_draws_are_averaged():
+    model, labels = Known(np.tile([0.0, 1.0], (2, 50, 1))), [1] * 50
+    one, two, both = (
+        evaluate([model], data_of(labels), Settings(perturbations=PERTURBATIONS[1:2], seed=seed, draws=draws))
+        .models[0]
+        .robustness[0]
+        for seed, draws in ((0, 1), (1, 1), (0, 2))
+    )
+    assert one.loss.value != two.loss.value
+    assert both.loss.value == pytest.approx((one.loss.value + two.loss.value) / 2)
+    assert both.member_losses == pytest.approx([both.loss.value] * 2)
+    with pytest.raises(EvaluationError, match="--draws is 0"):
+        evaluate([model], data_of(labels), Settings(draws=0))
+
+
 def test_an_ensemble_that_loses_more_than_a_member_is_told():
     # Member 0 is always right; member 1 outweighs it where the text is unknown, and is wrong there.
     class Fragile(Known):
