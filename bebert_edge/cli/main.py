@@ -16,6 +16,7 @@ from bebert_edge.cli.evaluate import evaluate
 from bebert_edge.cli.export import export
 from bebert_edge.cli.inspect import inspect
 from bebert_edge.cli.pack import pack
+from bebert_edge.cli.pretrain import pretrain
 from bebert_edge.cli.run import run
 from bebert_edge.cli.train import train
 
@@ -51,7 +52,7 @@ def bebert_edge(
     """
 
 
-for command in (train, evaluate, pack, export, run, bench, inspect, doctor):
+for command in (pretrain, train, evaluate, pack, export, run, bench, inspect, doctor):
     app.command()(command)
 
 

@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bebert_edge.cli._shared import note
+from bebert_edge.cli._training import Device, Precision, training_progress
 from bebert_edge.errors import TrainingError
-
-if TYPE_CHECKING:
-    from bebert_edge.training.trainer import Progress
 
 
 class Method(str, Enum):
@@ -58,11 +54,11 @@ class Problem(str, Enum):
     regression = "regression"
 
 
-class Device(str, Enum):
-    """What trains."""
+class Start(str, Enum):
+    """What binary members start from."""
 
-    auto = "auto"
-    cpu = "cpu"
+    none = "none"
+    ternary = "ternary"
 
 
 def train(
@@ -93,6 +89,9 @@ def train(
     stages: Annotated[
         str | None, typer.Option(help="Bits of students between teacher and members, e.g. 8,4 (multi-distillation).")
     ] = None,
+    start: Annotated[
+        Start, typer.Option(help="Whether members start from the halves of a model with ternary weights.")
+    ] = Start.none,
     epochs: Annotated[float, typer.Option(help="Epochs of the first member.")] = 1.5,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the first member, instead of --epochs.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step on each device.")] = 32,
@@ -112,6 +111,9 @@ def train(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of data order and new parameters.")] = 0,
     device: Annotated[Device, typer.Option(help="A GPU where there is one, or the CPU.")] = Device.auto,
+    precision: Annotated[
+        Precision, typer.Option(help="Of products in training; auto: bf16 where the device has instructions for it.")
+    ] = Precision.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")] = None,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 250,
     problem: Annotated[Problem, typer.Option(help="What labels are; by default the file tells.")] = Problem.auto,
@@ -159,6 +161,7 @@ def train(
         boost_by=boost_by.value,
         combination=combination.value,
         stages=_numbers(stages),
+        start=start.value,
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,
@@ -171,6 +174,7 @@ def train(
         teacher_learning_rate=teacher_learning_rate,
         new_head=new_head,
         seed=seed,
+        precision=precision.value,
         device=device.value,
         checkpoint_steps=checkpoint_steps,
     )
@@ -194,7 +198,7 @@ def train(
     if overwrite and is_main_process():
         run_file.unlink(missing_ok=True)
     metadata = {"name": name, "license": model_license, "source": Path(data).name}
-    with _progress() as progress:
+    with training_progress() as progress:
         result = train_ensemble(
             examples,
             output,
@@ -218,27 +222,3 @@ def _numbers(text: str | None) -> tuple[int, ...]:
         return () if text is None else tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise TrainingError(f"--stages is {text!r}, expected numbers of bits joined by commas, e.g. 8,4") from error
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on stderr for each model that is trained; nothing where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-    )
-    bars: dict[str, int] = {}
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def update(model: str, done: int, steps: int, loss: float) -> None:
-            if model not in bars:
-                bars[model] = progress.add_task(model, total=steps, loss=loss)
-            progress.update(bars[model], completed=done, loss=loss)  # type: ignore[arg-type]
-
-        yield update

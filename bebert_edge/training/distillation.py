@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bebert_edge.training.data import MODEL_INPUTS
+from bebert_edge.training.quantization import code_dtype
+from bebert_edge.training.students import is_binary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -74,6 +76,7 @@ class Objective:
             text costs nothing.
         logits: Whether the prediction layer counts at all; without it only the layers are distilled, and the data
             need no labels.
+        precision: Of a float model's products, as for `binarize`.
     """
 
     problem: str = "single_label"
@@ -82,16 +85,17 @@ class Objective:
     label_weight: float = 0.0
     replaced: float = 0.0
     logits: bool = True
+    precision: str = "auto"
     _fast: nn.Module | None = field(default=None, repr=False)
 
     def _teach(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The teacher's logits and hidden states in bfloat16, which a binary teacher computes in training mode."""
+        """The teacher's logits and hidden states, fast: a binary teacher is so in training mode."""
         assert self.teacher is not None
         if self._fast is None:
             self._fast = copy.deepcopy(self.teacher).to(batch["input_ids"].device).requires_grad_(False)
-            if not _is_binary(self.teacher):
-                self._fast.bfloat16()
-            self._fast.train(_is_binary(self.teacher))
+            if not is_binary(self.teacher):
+                self._fast.to(code_dtype(self.precision, batch["input_ids"].device))
+            self._fast.train(is_binary(self.teacher))
         with torch.no_grad():
             output = self._fast(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
         return output.logits.float(), output.hidden_states
@@ -103,7 +107,9 @@ class Objective:
         if learns and self.replaced:
             batch = replace_tokens(batch, self.replaced)
         layers = self.distill == "layers"
-        with torch.autocast(weights.device.type, torch.bfloat16, enabled=not _is_binary(model)):
+        dtype = code_dtype(self.precision, weights.device)
+        narrow = dtype != torch.float32 and not is_binary(model)
+        with torch.autocast(weights.device.type, dtype, enabled=narrow):
             found = model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=layers)
         logits = found.logits.float()
         if not learns:
@@ -120,9 +126,3 @@ class Objective:
             for a, b in zip(found.hidden_states, states, strict=True):
                 loss += weighted_mean((a - b.float()).square().mean(-1), token_weights)
         return loss
-
-
-def _is_binary(model: nn.Module) -> bool:
-    from bebert_edge.training.quantization import Quantizer
-
-    return any(isinstance(module, Quantizer) for module in model.modules())

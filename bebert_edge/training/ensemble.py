@@ -22,6 +22,7 @@ from bebert_edge.training.files import Examples
 from bebert_edge.training.latent import load_float, load_member, load_model, load_tokenizer, save_member
 from bebert_edge.training.options import TrainingOptions
 from bebert_edge.training.result import TrainingResult, main_score
+from bebert_edge.training.splitting import split
 from bebert_edge.training.state import RunState, is_main_process, save_directory, wait
 from bebert_edge.training.students import make_student
 from bebert_edge.training.trainer import Progress, Schedule, fit, predict
@@ -122,7 +123,12 @@ class _Run:
             found = self.teacher.config.num_labels
             raise TrainingError(f"{source} has {found} labels, the data {len(self.labels)}: pass another --teacher")
         if not teacher and not self.state.done("teacher"):
-            self.fit(self.teacher, options.teacher_schedule(len(self.data)), Objective(self.problem), "teacher")
+            self.fit(
+                self.teacher,
+                options.teacher_schedule(len(self.data)),
+                Objective(self.problem, precision=options.precision),
+                "teacher",
+            )
             save_directory(self.state.path("teacher"), self.teacher.save_pretrained, self.tokenizer.save_pretrained)
         if self.dev is not None:
             self.result.teacher_score = main_score(predict(self.teacher, self.dev), self.dev.labels, self.problem)
@@ -154,7 +160,9 @@ class _Run:
 
     def objective(self, distill: str, teacher: PreTrainedModel) -> Objective:
         options = self.options
-        return Objective(self.problem, distill, teacher, options.label_weight, options.replaced)
+        return Objective(
+            self.problem, distill, teacher, options.label_weight, options.replaced, precision=options.precision
+        )
 
     def save(self, model: PreTrainedModel, name: str, bits: int) -> None:
         if is_main_process():
@@ -170,35 +178,59 @@ class _Run:
             )
         wait()
 
-    def start(self, initial: str | Path | None) -> PreTrainedModel:
-        """What members start from: the student of the last stage, or `initial`, or the teacher."""
+    def student(self, bits: int, start: PreTrainedModel, seed: int = 0, ternary: bool = False) -> PreTrainedModel:
+        precision = self.options.precision
+        return make_student(
+            self.teacher, bits, initial=start, seed=self.options.seed + seed, precision=precision, ternary=ternary
+        )
+
+    def start(self, initial: str | Path | None) -> list[PreTrainedModel]:
+        """What members start from in turn: `initial` or the teacher, the last stage, halves of a ternary model."""
         start = self.teacher if initial is None else load_model(initial, self.labels, self.problem)
         for number, bits in enumerate(self.options.stages):
             name = f"stage-{number}-{bits}bit"
             if self.state.done(name):
                 start = load_member(self.state.path(name))
             else:
-                student = make_student(self.teacher, bits, initial=start, seed=self.options.seed)
+                student = self.student(bits, start)
                 schedule = self.options.schedule(len(self.data), 0)
                 self.fit(student, schedule, self.objective("layers", self.teacher), name)
                 self.save(student, name, bits)
                 start = student
             self.teacher = start
-        return start
+        return [start] if self.options.start == "none" else self.halves(start)
 
-    def train_members(self, start: PreTrainedModel) -> None:
+    def halves(self, start: PreTrainedModel) -> list[PreTrainedModel]:
+        """Two binary models whose mean is a ternary one, which is trained for it."""
+        names = ("half-0", "half-1")
+        if all(self.state.done(name) for name in names):
+            return [load_member(self.state.path(name)) for name in names]
+        options = self.options
+        model = self.student(options.bits, start, ternary=True)
+        self.fit(
+            model, options.schedule(len(self.data), 0), self.objective(options.distill_of(0), self.teacher), "ternary"
+        )
+        halves = []
+        for name, state in zip(names, split(model), strict=True):
+            half = self.student(options.bits, start)
+            half.load_state_dict(state)
+            self.save(half, name, options.bits)
+            halves.append(half)
+        return halves
+
+    def train_members(self, starts: list[PreTrainedModel]) -> None:
         """Trains every member that is not there yet."""
         (self.state.directory / ENSEMBLE_FILE).unlink(missing_ok=True)  # it would name members that are replaced
         options = self.options
         weights, alphas = torch.ones(len(self.data)), []
-        model = start
+        model = starts[0]
         for i in range(options.members):
             name = f"member-{i}"
             if self.state.done(name):
                 model = load_member(self.state.path(name))
             else:
-                before = model if i > 0 and options.continues else start
-                model = make_student(self.teacher, options.bits, initial=before, seed=options.seed + i)
+                before = model if i > 0 and options.continues else starts[i % len(starts)]
+                model = self.student(options.bits, before, seed=i)
                 self.train_member(model, i, weights)
                 self.save(model, name, options.bits)
             alpha = 1.0

@@ -198,6 +198,49 @@ def _text_columns(found: Iterable[str], text: str | None, pair: str | None) -> t
     return next((name for name in candidates if name in columns), TEXT_COLUMNS[0]), pair
 
 
+def _some_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = _rows(path)
+    if not rows:
+        raise TrainingError(f"{path} has no examples: expected a header and one line an example, or JSON lines")
+    return rows
+
+
+def _require_columns(path: Path, rows: list[tuple[int, dict[str, Any]]], columns: dict[str, str | None]) -> None:
+    for number, row in rows:
+        for option, column in columns.items():
+            if column is not None and column not in row:
+                raise TrainingError(
+                    f"{path}: line {number} has no column {column!r}, only {', '.join(row)}: name one with {option}"
+                )
+
+
+def read_texts(
+    path: str | Path, *, text_column: str | None = None, text_pair_column: str | None = None
+) -> list[tuple[str, str | None]]:
+    """Reads texts, or pairs of texts, without labels.
+
+    Args:
+        path: A file as for `read_examples`, or .txt: a text a line, empty lines left out.
+        text_column: As for `read_examples`.
+        text_pair_column: As for `read_examples`.
+
+    Raises:
+        TrainingError: The file cannot be read, has no texts, or lacks a column.
+    """
+    path = Path(path)
+    if (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix) == ".txt":
+        lines = [line.strip() for line in _read_text(path).splitlines()]
+        if not any(lines):
+            raise TrainingError(f"{path} has no texts: expected one a line")
+        return [(line, None) for line in lines if line]
+    rows = _some_rows(path)
+    text_column, text_pair_column = _text_columns(rows[0][1], text_column, text_pair_column)
+    _require_columns(path, rows, {"--text-column": text_column, "--text-pair-column": text_pair_column})
+    texts = _texts(path, rows, text_column)
+    pairs = [None] * len(texts) if text_pair_column is None else _texts(path, rows, text_pair_column)
+    return list(zip(texts, pairs, strict=True))
+
+
 def read_examples(
     path: str | Path,
     *,
@@ -225,19 +268,12 @@ def read_examples(
     path = Path(path)
     if problem not in (*PROBLEMS, "auto"):
         raise TrainingError(f"--problem is {problem!r}, expected one of auto, {', '.join(PROBLEMS)}")
-    rows = _rows(path)
-    if not rows:
-        raise TrainingError(f"{path} has no examples: expected a header and one line an example, or JSON lines")
+    rows = _some_rows(path)
     text_column, text_pair_column = _text_columns(rows[0][1], text_column, text_pair_column)
     if label_column is None:
         label_column = next((name for name in LABEL_COLUMNS if name in rows[0][1]), LABEL_COLUMNS[0])
     columns = {"--text-column": text_column, "--text-pair-column": text_pair_column, "--label-column": label_column}
-    for number, row in rows:
-        for option, column in columns.items():
-            if column is not None and column not in row:
-                raise TrainingError(
-                    f"{path}: line {number} has no column {column!r}, only {', '.join(row)}: name one with {option}"
-                )
+    _require_columns(path, rows, columns)
     texts = _texts(path, rows, text_column)
     pairs = None if text_pair_column is None else _texts(path, rows, text_pair_column)
     labels = [(number, row[label_column]) for number, row in rows]

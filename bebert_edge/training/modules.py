@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertSelfAttention
@@ -142,7 +143,8 @@ class BinaryEmbedding(nn.Embedding):
             signs, scale = (ternarize_rows if self.ternary else binarize_rows)(F.embedding(ids, self.weight))
             return signs * scale[..., None]
         unique, inverse = ids.unique(return_inverse=True)
-        rows = F.embedding(unique, self.weight, sparse=True)
+        # Several processes can only reduce dense gradients; the optimizer makes them sparse again.
+        rows = F.embedding(unique, self.weight, sparse=not (dist.is_available() and dist.is_initialized()))
         rows = rows - rows.mean(1, keepdim=True)
         signs, scale = _training_rows(rows.detach(), self.ternary, rows.dtype)
         binary = rows + (signs * scale[:, None] - rows).detach()

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from bebert_edge.errors import TrainingError
 from bebert_edge.training.calibration import COMBINATIONS
 from bebert_edge.training.distillation import DISTILL
-from bebert_edge.training.quantization import BITS
+from bebert_edge.training.quantization import BITS, PRECISIONS
 from bebert_edge.training.trainer import Schedule
 
 METHODS = ("boost", "bag", "snapshot", "independent")
 BOOST_BY = ("weights", "resampling")
+STARTS = ("none", "ternary")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class TrainingOptions:
         combination: Whether the answer is the mean of the members' logits or of their probabilities.
         stages: Bits of students that are trained one after the other before the members, each taught and started by
             the one before (the multi-distillation of BiT, Liu et al., 2022), e.g. (8, 4).
+        start: `ternary` trains a model with ternary weights first, as long as a member, and splits it into the starts
+            of the members with an even and an odd number (BinaryBERT, Bai et al., 2021). `none` does not.
         epochs: Epochs of the first member.
         steps: Steps of the first member, instead of `epochs`.
         batch_size: Examples of a step on each device.
@@ -49,6 +52,7 @@ class TrainingOptions:
         teacher_epochs: Epochs of fine-tuning, where no teacher is given.
         teacher_learning_rate: Its peak rate.
         new_head: Whether the teacher or backbone gets a new classification head even if it has one.
+        precision: Of products in training: `bf16`, `fp32`, or `auto` for bf16 where the device has instructions for it.
         device: `auto` or `cpu`.
         checkpoint_steps: Steps between the checkpoints from which an interrupted training goes on.
     """
@@ -61,6 +65,7 @@ class TrainingOptions:
     boost_by: str = "weights"
     combination: str = "logits"
     stages: tuple[int, ...] = ()
+    start: str = "none"
     epochs: float = 1.5
     steps: int | None = None
     batch_size: int = 32
@@ -76,6 +81,7 @@ class TrainingOptions:
     teacher_epochs: float = 2.0
     teacher_learning_rate: float = 8e-5
     new_head: bool = False
+    precision: str = "auto"
     device: str = "auto"
     checkpoint_steps: int = 250
 
@@ -93,6 +99,8 @@ class TrainingOptions:
         among("first_distill", (None, *DISTILL))
         among("boost_by", BOOST_BY)
         among("combination", COMBINATIONS)
+        among("precision", PRECISIONS)
+        among("start", STARTS)
         among("device", ("auto", "cpu"))
         require(all(bits in BITS for bits in self.stages), "stages", f"numbers among {', '.join(map(str, BITS))}")
         require(self.members >= 1, "members", "1 or more")

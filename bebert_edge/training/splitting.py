@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bebert_edge.errors import TrainingError
 from bebert_edge.training.modules import BinaryEmbedding, BinaryLinear, ternarize_rows
@@ -84,15 +84,15 @@ def split(model: BertForSequenceClassification) -> tuple[dict[str, Tensor], dict
     return first, second
 
 
-def continue_from(student: BertForSequenceClassification, member: BertForSequenceClassification) -> None:
+def continue_from(student: nn.Module, member: nn.Module) -> None:
     """Starts a student where a member with other bits ended, as the stages of BiT do (Liu et al., 2022).
 
     Latent weights and shifts are copied. A step is copied where the bits agree; otherwise the student's first batch
     sets it anew, for the best step depends on how many codes there are.
 
     Args:
-        student: A binarized model; it is changed.
-        member: A binarized model of the same shape, with any bits; its weights may be ternary.
+        student: A binarized model, or a part of one; it is changed.
+        member: One of the same shape, with any bits; its weights may be ternary.
 
     Raises:
         TrainingError: The shapes differ.

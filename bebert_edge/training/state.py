@@ -90,7 +90,7 @@ class RunState:
             _check_same(path, json.loads(path.read_text(encoding="utf-8")), run)
         elif is_main_process():
             directory.mkdir(parents=True, exist_ok=True)
-            for pattern in ("teacher", "member-*", "stage-*", _WORK):
+            for pattern in ("teacher", "member-*", "stage-*", "half-*", _WORK):
                 for part in directory.glob(pattern):
                     shutil.rmtree(part)
             write_text(path, json.dumps(run, indent=2) + "\n")

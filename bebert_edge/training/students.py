@@ -7,19 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from bebert_edge.training.binarize import binarize
 from bebert_edge.training.latent import load_model
+from bebert_edge.training.quantization import Quantizer
+from bebert_edge.training.splitting import continue_from
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
-_HEAD = ("bert.pooler.", "classifier.")
+
+def is_binary(model: nn.Module) -> bool:
+    """Whether a model was binarized."""
+    return any(isinstance(module, Quantizer) for module in model.modules())
 
 
 def make_student(
-    teacher: PreTrainedModel, bits: int, *, initial: str | Path | PreTrainedModel | None = None, seed: int = 0
+    teacher: PreTrainedModel,
+    bits: int,
+    *,
+    initial: str | Path | PreTrainedModel | None = None,
+    seed: int = 0,
+    precision: str = "auto",
+    ternary: bool = False,
 ) -> PreTrainedModel:
     """A binarized copy of a model, ready to be trained.
 
@@ -27,12 +38,15 @@ def make_student(
         teacher: Gives the shape and the labels; its weights are the first latent weights where nothing else is said.
         bits: Bits of the activations.
         initial: What to start from instead: a model, or the directory of one, float or binarized, of the same shape.
-            Its head (pooler and classifier) is taken only if it has the teacher's labels. Quantizers of as many bits
-            are taken too; of others only the shifts, because the first batch sets the steps.
+            Its head (pooler and classifier) is taken only if it has the teacher's labels; its quantizers as
+            `continue_from` says.
         seed: Of new parameters.
+        precision: As for `binarize`.
+        ternary: As for `binarize`.
 
     Raises:
         CheckpointError: The directory cannot be loaded.
+        TrainingError: `initial` has another shape.
     """
     torch.manual_seed(seed)
     source: PreTrainedModel = teacher
@@ -40,28 +54,24 @@ def make_student(
         source = load_model(initial, list(teacher.config.id2label.values()))
     elif initial is not None:
         source = initial
-    state = {name: tensor.detach().cpu() for name, tensor in source.state_dict().items()}
-    if source is not teacher and source.config.id2label != teacher.config.id2label:
-        head = {name: tensor.detach().cpu() for name, tensor in teacher.state_dict().items() if name.startswith(_HEAD)}
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(_HEAD)} | head
-    model = binarize(type(teacher)(teacher.config.__class__.from_dict(teacher.config.to_dict())), bits)
-    fresh = model.state_dict()
-    model.load_state_dict(fresh | _fitting(state, source, model, bits))
+    config = teacher.config.__class__.from_dict(teacher.config.to_dict())
+    model = binarize(type(teacher)(config), bits, precision, ternary=ternary)
+    _take(model.bert, source.bert)
+    head = source if source.config.id2label == teacher.config.id2label else teacher
+    if head is not source:
+        _take(model.bert.pooler, head.bert.pooler)
+    model.classifier.load_state_dict(head.classifier.state_dict())
     return model
 
 
-def _fitting(state: dict[str, Tensor], source: PreTrainedModel, model: PreTrainedModel, bits: int) -> dict[str, Tensor]:
-    """What of a state the student takes over: everything but the steps of quantizers with other bits."""
-    same_bits = bits_of(source) == bits
-    return {
-        name: tensor
-        for name, tensor in state.items()
-        if name in model.state_dict() and (same_bits or not name.endswith("quantizer.step"))
-    }
+def _take(student: nn.Module, source: nn.Module) -> None:
+    """Copies what a part of a student has in common with a float or a binarized one."""
+    if is_binary(source):
+        continue_from(student, source)
+    else:
+        student.load_state_dict(source.state_dict() | _quantizers(student))
 
 
-def bits_of(model: PreTrainedModel) -> int | None:
-    """Bits of a binarized model's activations, None for a float model."""
-    from bebert_edge.training.quantization import Quantizer
-
-    return next((module.bits for module in model.modules() if isinstance(module, Quantizer)), None)
+def _quantizers(model: nn.Module) -> dict[str, torch.Tensor]:
+    names = {name for name, module in model.named_modules() if isinstance(module, Quantizer)}
+    return {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[0] in names}
