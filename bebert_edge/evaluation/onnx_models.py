@@ -33,8 +33,8 @@ class _PackedModel(EvaluatedModel):
         self.path, self.kind = str(path), kind
         self.labels, self.problem, self.text_pair = config.labels, config.task.problem, config.task.text_pair
         self.weights, self.hidden_size = tuple(config.member_weights), config.encoder.hidden_size
-        self.combination = getattr(config, "combination", "logits")
-        self.temperature = getattr(config, "temperature", 1.0)
+        self.combination = config.combination
+        self.temperature = config.temperature
         self._encoder = TextEncoder(tokenizer, config.max_length, config.task.text_pair)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:

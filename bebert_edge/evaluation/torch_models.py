@@ -96,8 +96,8 @@ class LatentModel(_TorchModel):
         self.models = [load_member(directory / name) for name in names]
         self.labels, self.problem, self.text_pair = config.labels, config.task.problem, config.task.text_pair
         self.weights = tuple(config.member_weights)
-        self.combination = getattr(config, "combination", "logits")
-        self.temperature = getattr(config, "temperature", 1.0)
+        self.combination = config.combination
+        self.temperature = config.temperature
         self.backend = _backend()
         self._encoder = TextEncoder(packed.tokenizer, config.max_length, config.task.text_pair)
 

@@ -23,13 +23,15 @@ from support import random_ensemble
 TEXTS = [*SENTENCES, "", "good " * 40]
 
 
-@pytest.fixture(scope="module", params=[1, 4])
+@pytest.fixture(scope="module", params=[(1, "logits", 1.0), (4, "probabilities", 0.7)])
 def kinds(request, tmp_path_factory) -> dict[str, Path]:
     """One random ensemble of two members as a latent checkpoint, packed and exported."""
+    bits, combination, temperature = request.param
     directory = tmp_path_factory.mktemp("kinds")
-    latent = write_latent_ensemble(directory / "latent", bits=request.param)
+    latent = write_latent_ensemble(directory / "latent", bits=bits)
     content = json.loads((latent / "ensemble.json").read_text())
-    (latent / "ensemble.json").write_text(json.dumps({**content, "member_weights": [0.75, 0.25]}))
+    content |= {"member_weights": [0.75, 0.25], "combination": combination, "temperature": temperature}
+    (latent / "ensemble.json").write_text(json.dumps(content))
     checkpoints.load(latent).save(directory / "packed")
     export(directory / "packed", directory / "model.onnx", verify=False)
     return {"latent ensemble": latent, "packed ensemble": directory / "packed", "onnx": directory / "model.onnx"}
