@@ -136,11 +136,16 @@ class TransformersModel(_TorchModel):
                 "evaluate OUT/teacher"
             )
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                directory, dtype=torch.float32, local_files_only=True, use_safetensors=True
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except Exception as error:  # whatever transformers, safetensors or json make of a damaged file
             raise CheckpointError(f"{directory} cannot be loaded by transformers: {error}") from error
+        if info["missing_keys"]:
+            raise CheckpointError(
+                f"{directory} lacks the tensor {min(info['missing_keys'])}, expected a whole model for sequence "
+                "classification: copy it again, or save it again"
+            )
         self._tokenizer = load_tokenizer(directory)
         self.path, self.kind, self.models = path or str(directory), "transformers", [model.eval()]
         self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))

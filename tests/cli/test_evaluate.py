@@ -105,6 +105,26 @@ def test_a_model_of_three_labels_and_its_columns(command: Command, tmp_path: Pat
     assert list(report["models"][0]["scores"]) == ["accuracy", "f1_macro", "f1_micro", "matthews"]
 
 
+def test_several_labels_and_scores(command: Command, tmp_path: Path) -> None:
+    several = write_model(tmp_path / "several.onnx", labels=("x", "y", "z"), problem="multi_label")
+    data = tmp_path / "several.jsonl"
+    rows = [{"text": text, "labels": ["x", "z"][: i % 3]} for i, text in enumerate(TEXTS)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = json.loads(command("evaluate", several, "--data", data, "--format", "json").out)["models"][0]
+    answers = [answer.label.split(", ") for answer in EdgeModel(several).predict(TEXTS)]
+    right = [set(row["labels"]) == set(answer) - {""} for row, answer in zip(rows, answers, strict=True)]
+    assert found["scores"]["accuracy"]["value"] == sum(right) / len(TEXTS)
+    assert "oracle" in command("evaluate", several, "--data", data).out
+
+    regression = write_model(tmp_path / "regression.onnx", labels=("score",), problem="regression")
+    data = tmp_path / "scores.tsv"
+    scores = [answer.score for answer in EdgeModel(regression).predict(TEXTS)]
+    data.write_text("text\tlabel\n" + "".join(f"{t}\t{2 * s + 1}\n" for t, s in zip(TEXTS, scores, strict=True)))
+    found = json.loads(command("evaluate", regression, "--data", data, "--format", "json").out)["models"][0]
+    assert found["scores"]["pearson"]["value"] == pytest.approx(1, abs=1e-4)
+    assert "ambiguity" in command("evaluate", regression, "--data", data, "--perturb", "typos=0.9").out
+
+
 def test_wrong_input_is_one_line(command: Command, model_path: Path, data: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other.onnx", labels=("good", "bad"))
     regression = write_model(tmp_path / "regression.onnx", labels=("score",), problem="regression")

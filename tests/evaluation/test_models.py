@@ -168,6 +168,21 @@ def test_a_float_model_without_a_head_is_refused(tmp_path):
         open_model(tmp_path)
 
 
+def test_a_float_model_that_lacks_tensors_is_not_filled_up_at_random(backbone, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((backbone / name).read_bytes())
+    tensors = load_file(backbone / "model.safetensors")
+    del tensors["classifier.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BebertEdgeError, match=r"lacks the tensor classifier\.weight"):
+        open_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(BebertEdgeError, match="cannot be loaded by transformers"):
+        open_model(tmp_path)
+
+
 def test_weights_that_are_not_finite(tmp_path):
     import torch
 
