@@ -101,6 +101,7 @@ def evaluate(
     """
     from bebert_edge.evaluation import Settings, open_model, read_data
     from bebert_edge.evaluation import evaluate as evaluate_models
+    from bebert_edge.evaluation.data import best_named
     from bebert_edge.evaluation.perturbation import parse
 
     settings = Settings(
@@ -121,7 +122,7 @@ def evaluate(
     second = None if compare_to is None else open_one(compare_to)
     examples = read_data(
         data,
-        opened[0],
+        best_named([*opened, *([] if second is None else [second])]),
         split=split,
         text_column=text_column,
         text_pair_column=text_pair_column,

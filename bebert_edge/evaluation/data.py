@@ -171,29 +171,39 @@ def _multi_hot(labels: Sequence[Sequence[int]], model: EvaluatedModel) -> NDArra
     return hot
 
 
-def column_order(model: EvaluatedModel, first: EvaluatedModel) -> list[int]:
-    """Which of `model`'s logits stand where `first` has its own: labels are matched by name, in any order.
+def best_named(models: Sequence[EvaluatedModel]) -> EvaluatedModel:
+    """The first model whose labels have names, by which to read data for all; the first one where none has."""
+    return next((model for model in models if not _unnamed(model.labels)), models[0])
 
-    Labels that are numbers, or `LABEL_` and a number, name nothing: such a model has the order of `first`.
+
+def column_orders(models: Sequence[EvaluatedModel], data: EvaluationData) -> list[list[int]]:
+    """For each model, which of its logits stand where the data have their labels, matched by name.
+
+    Labels that are numbers, or `LABEL_` and a number, name nothing: they stand in the order of the others.
 
     Raises:
-        EvaluationError: The models differ in their problem or their labels.
+        EvaluationError: A model and the data, or two models, differ in their problem or their labels.
     """
-    if model.problem != first.problem:
+    named = best_named(models)
+    names, of = (named.labels, named.path) if _unnamed(data.label_names) else (data.label_names, "the data")
+    return [_column_order(model, data.problem, names, of) for model in models]
+
+
+def _column_order(model: EvaluatedModel, problem: str, names: Sequence[str], of: str) -> list[int]:
+    if model.problem != problem:
         raise EvaluationError(
-            f"{model.path} is a {model.problem} model, {first.path} a {first.problem} one: "
-            "expected models of one task. Evaluate them one at a time"
+            f"{model.path} is a {model.problem} model, the data are {problem}: expected models of one task. "
+            "Evaluate them one at a time"
         )
-    if len(model.labels) == len(first.labels) and (
-        model.problem == "regression" or _unnamed(model.labels) or _unnamed(first.labels)
-    ):
-        return list(range(len(model.labels)))
-    if sorted(model.labels) != sorted(first.labels):
+    same_number = len(model.labels) == len(names)
+    if same_number and (problem == "regression" or _unnamed(model.labels) or _unnamed(names)):
+        return list(range(len(names)))
+    if sorted(model.labels) != sorted(names):
         raise EvaluationError(
-            f"{model.path} has the labels {_some(model.labels)}, {first.path} {_some(first.labels)}: "
-            "expected the same names, in any order. Evaluate them one at a time"
+            f"{model.path} has the labels {_some(model.labels)}, {of} {_some(names)}: expected the same names, in any "
+            "order. Evaluate the models one at a time"
         )
-    return [model.labels.index(name) for name in first.labels]
+    return [model.labels.index(name) for name in names]
 
 
 def _unnamed(labels: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from bebert_edge.errors import EvaluationError
 from bebert_edge.evaluation.bootstrap import CONFIDENCE, Bootstrap
 from bebert_edge.evaluation.calibration import Calibration, Errors, calibration, regression_errors
-from bebert_edge.evaluation.data import EvaluationData, column_order
+from bebert_edge.evaluation.data import EvaluationData, column_orders
 from bebert_edge.evaluation.diversity import diversity
 from bebert_edge.evaluation.metrics import Labels, Metric, answers, choose
 from bebert_edge.evaluation.models import BATCH_SIZE, Array, EmbeddingNoise, EvaluatedModel, MemberLogits
@@ -68,7 +68,7 @@ def evaluate(
 
     Args:
         models: The models.
-        data: Labelled texts, with the labels in the order of the first model's.
+        data: Labelled texts.
         settings: How.
         name: What the data are called in the report.
         compare_to: What to compare each model to.
@@ -79,7 +79,7 @@ def evaluate(
         ModelError: A model's answers are not finite.
     """
     everything = [*models, *([] if compare_to is None or compare_to in models else [compare_to])]
-    orders = [column_order(model, everything[0]) for model in everything]
+    orders = column_orders(everything, data)
     for model in everything:
         model.check_pairs(data.pairs is not None)
     task = _Task(data, settings, progress)

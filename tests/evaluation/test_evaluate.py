@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from bebert_edge.errors import EvaluationError
 from bebert_edge.evaluation import EvaluatedModel, EvaluationData, Perturbation, Settings, evaluate
+from bebert_edge.evaluation.data import best_named
 from bebert_edge.runtime.text import EncodedText
 
 PERTURBATIONS = [Perturbation("typos", 0.5), Perturbation("drop-words", 0.5), Perturbation("embedding-noise", 0.1)]
@@ -119,11 +120,23 @@ def test_labels_without_names_have_the_order_of_the_others():
         assert found.equal_answers == 1
 
 
+def test_a_named_model_gives_the_order_to_one_without_names():
+    model, data = random_case()
+    swapped = Known(model.logits[..., ::-1], ("b", "a"))
+    unnamed = Known(model.logits, ("LABEL_0", "LABEL_1"))
+    assert best_named([unnamed, swapped]) is swapped
+    assert best_named([unnamed]) is unnamed
+    # Whatever stands first: the data say which column is "a".
+    for models in ([unnamed, swapped], [swapped, unnamed]):
+        found = evaluate(models, data, Settings(resamples=0)).models
+        assert found[0].scores == found[1].scores
+
+
 def test_models_of_different_tasks_are_not_compared():
     model, data = random_case()
-    with pytest.raises(EvaluationError, match="x has the labels a, c, known a, b: expected the same names"):
+    with pytest.raises(EvaluationError, match="x has the labels a, c, the data a, b: expected the same names"):
         evaluate([model], data, Settings(), compare_to=Known(model.logits, ("a", "c"), path="x"))
-    with pytest.raises(EvaluationError, match="x is a multi_label model, known a single_label one"):
+    with pytest.raises(EvaluationError, match="x is a multi_label model, the data are single_label"):
         evaluate([model], data, Settings(), compare_to=Known(model.logits, problem="multi_label", path="x"))
 
 
