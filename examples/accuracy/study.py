@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gc
 import importlib.metadata
 import json
 import os
@@ -170,6 +171,7 @@ def work(study: Study, planned: list[Unit], deadline: float) -> None:
                     found = study.result(unit)["score"]
                     line = f"{time.strftime('%H:%M:%S')} {unit.key} {found:.2f} after {time.time() - begun:.0f} s"
                     print(line, file=sys.stderr, flush=True)
+            gc.collect()  # transformers' Trainer holds its model in a cycle: memory for one more
             waiting = True  # what it did may have made others ready
             break
         else:
