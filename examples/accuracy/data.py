@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from plan import HELD_OUT_LIMIT, HELD_OUT_SHARE, PERTURBED, TASKS, Recipe, Task
+from torch import Tensor
 
 from bebert_edge.evaluation.perturbation import DROP_WORDS, TYPOS, Perturbation, perturb
 from bebert_edge.training.data import EncodedExamples, encode
-from bebert_edge.training.files import Examples, read_examples
+from bebert_edge.training.files import Examples, read_examples, read_texts
 
+EMBEDDING_NOISE = "embedding noise"
 PERTURBATIONS = {"typos": Perturbation(TYPOS, 0.1), "dropped words": Perturbation(DROP_WORDS, 0.2)}
 
 
@@ -27,16 +29,17 @@ class TaskData:
         text_pair: Whether an input is two texts.
         train: What members are trained on.
         teacher_train: What the teacher is trained on.
-        held_out: What nothing is trained on but temperatures.
-        inputs: Dev under the name `clean`, and its first examples perturbed.
+        inputs: What is answered: dev under the name `clean`, its first examples perturbed, and `held out`, what
+            nothing is trained on but temperatures.
+        labels: Labels of `clean` and `held out`, as `EncodedExamples` has them.
     """
 
     label_names: list[str]
     text_pair: bool
     train: EncodedExamples
     teacher_train: EncodedExamples
-    held_out: EncodedExamples
-    inputs: dict[str, EncodedExamples]
+    inputs: dict[str, Examples]
+    labels: dict[str, Tensor]
 
 
 def _read(folder: Path, split: str, task: Task, classes: list[str] | None = None) -> Examples:
@@ -64,29 +67,29 @@ def load(name: str, folder: Path, recipe: Recipe, tokenizer: Any) -> TaskData:
 
     dev = dev.select(_shuffled(len(dev))[: recipe.dev])
     few = dev.select(range(min(len(dev), PERTURBED)))
-    everything = encoded(train.select(_shuffled(len(train))))
-    held_out = min(round(len(everything) * HELD_OUT_SHARE), HELD_OUT_LIMIT)
-    rest = torch.arange(held_out, len(everything))
+    train = train.select(_shuffled(len(train)))
+    everything = encoded(train)
+    held_out = min(round(len(train) * HELD_OUT_SHARE), HELD_OUT_LIMIT)
+    rest = torch.arange(held_out, len(train))
     return TaskData(
         train.label_names,
         train.pairs is not None,
         train=everything.take(rest[: recipe.train]),
         teacher_train=everything.take(rest),
-        held_out=everything.take(torch.arange(held_out)),
         inputs={
-            "clean": encoded(dev),
-            **{name: encoded(_perturbed(few, perturbation)) for name, perturbation in PERTURBATIONS.items()},
-            "embedding noise": encoded(few),
+            "held out": train.select(range(held_out)),
+            "clean": dev,
+            **{name: _perturbed(few, perturbation) for name, perturbation in PERTURBATIONS.items()},
+            EMBEDDING_NOISE: few,
         },
+        labels={"held out": everything.labels[:held_out], "clean": encoded(dev).labels},
     )
 
 
-def training_texts(folder: Path, tokenizer: Any, each: int, max_length: int) -> EncodedExamples:
+def training_texts(folder: Path, each: int) -> list[tuple[str, str | None]]:
     """Texts of all training sets without their labels, at most `each` of a set."""
-    parts = []
+    texts: list[tuple[str, str | None]] = []
     for name, task in TASKS.items():
-        examples = _read(folder / name, "train", task)
-        parts.append(encode(examples.select(_shuffled(len(examples))[:each]), tokenizer, max_length))
-    ids = [ids for part in parts for ids in part.ids]
-    token_types = [types for part in parts for types in part.token_types]
-    return EncodedExamples(ids, token_types, torch.zeros(len(ids), dtype=torch.int64), parts[0].pad_id)
+        found = read_texts(folder / name / f"train.{task.file_type}.gz")
+        texts += [found[i] for i in _shuffled(len(found))[:each]]
+    return texts

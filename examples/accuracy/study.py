@@ -234,13 +234,20 @@ def _one_line_each(content: dict[str, Any]) -> str:
 def base(study: Study, output: Path, bits: int, start: Path | None, steps: int, rate: float) -> None:
     """Distils the backbone into a binary model on the texts of all training sets, without labels."""
     from data import training_texts
-    from engine import load_float, make_student, save_member, train_base
 
-    teacher = load_float(study.backbone, ["0", "1"], new_head=True)
-    model = make_student(teacher, bits, initial=start)
-    texts = training_texts(study.datasets, study.tokenizer, each=8_000, max_length=96)
-    train_base(model, teacher, texts, steps, rate, study.device)
-    save_member(model, study.tokenizer, output, bits=bits, labels=["0", "1"], text_pair=False, max_length=96)
+    from bebert_edge.training.base import train_base
+    from bebert_edge.training.trainer import Schedule
+
+    train_base(
+        training_texts(study.datasets, each=8_000),
+        output,
+        Schedule(steps, 32, rate, 0),
+        backbone=study.backbone,
+        bits=bits,
+        initial=start,
+        max_length=96,
+        device=study.device,
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from collecting import score_of
+from data import EMBEDDING_NOISE
 from engine import (
+    NOISE,
     Spec,
+    answers,
     boosted,
-    embedding_noise,
     load_float,
     load_member,
     make_student,
@@ -24,6 +25,7 @@ from engine import (
 from plan import KIND_SEEDS, MODEL, TASKS, Unit
 from torch import Tensor
 
+from bebert_edge.evaluation.models import EmbeddingNoise
 from bebert_edge.training.boosting import bootstrap
 
 if TYPE_CHECKING:
@@ -60,16 +62,13 @@ def _member_spec(study: Study, unit: Unit) -> Spec:
     return Spec(model, train, task.problem, taught_by, weights, unit.steps(recipe), recipe.batch, recipe.rate, seed)
 
 
-def _answers(study: Study, unit: Unit, model: Any) -> dict[str, Any]:
+def _answers(study: Study, unit: Unit, directory: Path) -> dict[str, Any]:
     """Logits for held-out examples and for dev, clean and perturbed."""
-    data = study.data(unit.task)
-    outputs = {"held out": predict(model, data.held_out)}
-    inputs = data.inputs if unit.perturbed else {"clean": data.inputs["clean"]}
-    for name, examples in inputs.items():
-        noise = embedding_noise(model, unit.index) if name == "embedding noise" else contextlib.nullcontext()
-        with noise:
-            outputs[name] = predict(model, examples)
-    return {name: logits.numpy().astype(np.float16) for name, logits in outputs.items()}
+    data, recipe = study.data(unit.task), study.recipes[unit.task]
+    inputs = {name: data.inputs[name] for name in (data.inputs if unit.perturbed else ("held out", "clean"))}
+    noise = {EMBEDDING_NOISE: EmbeddingNoise(NOISE, unit.index)}
+    outputs = answers(directory, inputs, TASKS[unit.task].problem, recipe.max_length, noise)
+    return {name: logits.astype(np.float16) for name, logits in outputs.items()}
 
 
 def train_unit(study: Study, unit: Unit, directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,10 +91,10 @@ def train_unit(study: Study, unit: Unit, directory: Path) -> tuple[dict[str, Any
             bits=unit.bits,
             labels=data.label_names,
             text_pair=data.text_pair,
-            max_length=recipe.max_length,
+            max_length=min(recipe.max_length, spec.model.config.max_position_embeddings),
             problem=task.problem,
         )
-    outputs = _answers(study, unit, spec.model)
+    outputs = _answers(study, unit, directory)
     result: dict[str, Any] = {
         "steps": spec.steps,
         "batch": spec.batch,
@@ -111,8 +110,7 @@ def train_unit(study: Study, unit: Unit, directory: Path) -> tuple[dict[str, Any
         weights, result["alpha"] = boosted(weights, logits, data.train, task.problem, len(data.label_names))
         outputs["next_weights"] = weights.numpy().astype(np.float32)
     if unit.kind == "teacher":
-        outputs["labels"] = data.inputs["clean"].labels.numpy()
-        outputs["held out labels"] = data.held_out.labels.numpy()
-    labels = data.inputs["clean"].labels.numpy()
-    result["score"] = score_of(outputs["clean"], labels, unit.task)
+        outputs["labels"] = data.labels["clean"].numpy()
+        outputs["held out labels"] = data.labels["held out"].numpy()
+    result["score"] = score_of(outputs["clean"], data.labels["clean"].numpy(), unit.task)
     return result, outputs
