@@ -54,6 +54,13 @@ class Problem(str, Enum):
     regression = "regression"
 
 
+class ReplaceBy(str, Enum):
+    """What tokens are replaced by."""
+
+    neighbours = "neighbours"
+    batch = "batch"
+
+
 class Start(str, Enum):
     """What binary members start from."""
 
@@ -97,6 +104,10 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step on each device.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the members.")] = 5e-4,
     label_weight: Annotated[float, typer.Option(help="Weight of the labels' loss beside the teacher's.")] = 0.0,
+    replaced: Annotated[float, typer.Option(help="Share of tokens replaced while the teacher labels them.")] = 0.2,
+    replace_by: Annotated[
+        ReplaceBy, typer.Option(help="Replace them by tokens with similar embeddings, or by others of the batch.")
+    ] = ReplaceBy.neighbours,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of the longest input.")] = 128,
     warm_start: Annotated[
         bool, typer.Option(help="Start each boosted member from the one before, with half the steps.")
@@ -167,6 +178,8 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         label_weight=label_weight,
+        replaced=replaced,
+        replace_by=replace_by.value,
         max_length=max_length,
         warm_start=warm_start,
         calibration_share=calibration_share,

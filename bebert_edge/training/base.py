@@ -32,7 +32,7 @@ def train_base(
     bits: int = 4,
     initial: str | Path | None = None,
     max_length: int = 128,
-    replaced: float = 0.1,
+    replaced: float = 0.2,
     precision: str = "auto",
     device: str = "auto",
     progress: Progress | None = None,
@@ -50,7 +50,7 @@ def train_base(
         bits: Bits of activations.
         initial: What to start from in place of the backbone, e.g. a base with more bits.
         max_length: Tokens of the longest text.
-        replaced: Share of tokens replaced by others of the batch.
+        replaced: Share of tokens replaced by others with similar embeddings.
         precision: As for `binarize`.
         device: `auto` or `cpu`.
         progress: Called after every step.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 50  # batches that are sorted by length together
+Batch = dict[str, Tensor]
+"""Tensors by name: what a model reads, labels, weights."""
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 

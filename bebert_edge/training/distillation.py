@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bebert_edge.training.data import MODEL_INPUTS
+from bebert_edge.training.augmentation import nearest_tokens, replace_tokens
+from bebert_edge.training.data import MODEL_INPUTS, Batch
 from bebert_edge.training.quantization import code_dtype
 from bebert_edge.training.students import is_binary
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DISTILL = ("none", "logits", "layers")
-
-Batch = dict[str, Tensor]
 
 
 def label_losses(logits: Tensor, labels: Tensor, problem: str) -> Tensor:
@@ -50,19 +49,6 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
-def replace_tokens(batch: Batch, share: float) -> Batch:
-    """The batch with a share of its tokens replaced by tokens drawn from it; the first and all separators stay."""
-    ids, mask = batch["input_ids"], batch["attention_mask"]
-    separator = ids.gather(1, mask.sum(1, keepdim=True) - 1)
-    inner = (mask != 0) & (torch.arange(ids.shape[1], device=ids.device) > 0) & (ids != separator)
-    pool = ids[inner]
-    if len(pool) == 0:
-        return batch
-    drawn = pool[torch.randint(len(pool), ids.shape, device=ids.device)]
-    replaced = inner & (torch.rand(ids.shape, device=ids.device) < share)
-    return batch | {"input_ids": torch.where(replaced, drawn, ids)}
-
-
 @dataclass
 class Objective:
     """The loss of one training.
@@ -72,8 +58,8 @@ class Objective:
         distill: What is learnt from the teacher; `none` needs none.
         teacher: A float model, or a binarized one with more bits.
         label_weight: Weight of the labels' loss beside the teacher's.
-        replaced: Share of tokens replaced by others of the batch: the teacher labels what comes out, so more varied
-            text costs nothing.
+        replaced: Share of tokens that are replaced: the teacher labels what comes out, so varied text costs nothing.
+        replace_by: What tokens are replaced by: `neighbours` or `batch` (`augmentation`).
         logits: Whether the prediction layer counts at all; without it only the layers are distilled, and the data
             need no labels.
         precision: Of a float model's products, as for `binarize`.
@@ -84,9 +70,18 @@ class Objective:
     teacher: PreTrainedModel | None = None
     label_weight: float = 0.0
     replaced: float = 0.0
+    replace_by: str = "neighbours"
     logits: bool = True
     precision: str = "auto"
     _fast: nn.Module | None = field(default=None, repr=False)
+    _neighbours: Tensor | None = field(default=None, repr=False)
+
+    def _augment(self, batch: Batch) -> Batch:
+        if self.replace_by == "neighbours" and self._neighbours is None:
+            assert self.teacher is not None
+            table = self.teacher.get_input_embeddings().weight.detach()
+            self._neighbours = nearest_tokens(table.to(batch["input_ids"].device))
+        return replace_tokens(batch, self.replaced, self._neighbours)
 
     def _teach(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The teacher's logits and hidden states, fast: a binary teacher is so in training mode."""
@@ -105,7 +100,7 @@ class Objective:
         weights = batch["weights"]
         learns = self.distill != "none"
         if learns and self.replaced:
-            batch = replace_tokens(batch, self.replaced)
+            batch = self._augment(batch)
         layers = self.distill == "layers"
         dtype = code_dtype(self.precision, weights.device)
         narrow = dtype != torch.float32 and not is_binary(model)

@@ -161,7 +161,13 @@ class _Run:
     def objective(self, distill: str, teacher: PreTrainedModel) -> Objective:
         options = self.options
         return Objective(
-            self.problem, distill, teacher, options.label_weight, options.replaced, precision=options.precision
+            self.problem,
+            distill,
+            teacher,
+            label_weight=options.label_weight,
+            replaced=options.replaced,
+            replace_by=options.replace_by,
+            precision=options.precision,
         )
 
     def save(self, model: PreTrainedModel, name: str, bits: int) -> None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from bebert_edge.errors import TrainingError
+from bebert_edge.training.augmentation import REPLACE_BY
 from bebert_edge.training.calibration import COMBINATIONS
 from bebert_edge.training.distillation import DISTILL
 from bebert_edge.training.quantization import BITS, PRECISIONS
@@ -46,7 +47,8 @@ class TrainingOptions:
         warm_share: See `warm_start`.
         boost_rate: Shrinks the rounds of boosting; 1 is SAMME as published.
         label_weight: Weight of the labels' loss beside the teacher's.
-        replaced: Share of tokens replaced by others of the batch, for more varied text.
+        replaced: Share of tokens that are replaced while the teacher labels them, for more varied text.
+        replace_by: What by: `neighbours`, tokens with similar embeddings, or `batch`, others of the batch.
         calibration_share: Share of the examples that nothing is trained on: the temperature is fitted there, after
             averaging (Rahaman and Thiery, 2020). 0 leaves the temperature at 1.
         teacher_epochs: Epochs of fine-tuning, where no teacher is given.
@@ -76,7 +78,8 @@ class TrainingOptions:
     warm_share: float = 0.5
     boost_rate: float = 0.5
     label_weight: float = 0.0
-    replaced: float = 0.1
+    replaced: float = 0.2
+    replace_by: str = "neighbours"
     calibration_share: float = 0.02
     teacher_epochs: float = 2.0
     teacher_learning_rate: float = 8e-5
@@ -99,6 +102,7 @@ class TrainingOptions:
         among("first_distill", (None, *DISTILL))
         among("boost_by", BOOST_BY)
         among("combination", COMBINATIONS)
+        among("replace_by", REPLACE_BY)
         among("precision", PRECISIONS)
         among("start", STARTS)
         among("device", ("auto", "cpu"))

@@ -20,8 +20,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from bebert_edge.checkpoints.files import TENSOR_FILE
 from bebert_edge.errors import TrainingError
-from bebert_edge.training.data import MODEL_INPUTS, EncodedExamples, LengthGroupedBatches
-from bebert_edge.training.distillation import Batch, Objective
+from bebert_edge.training.data import MODEL_INPUTS, Batch, EncodedExamples, LengthGroupedBatches
+from bebert_edge.training.distillation import Objective
 from bebert_edge.training.optimizer import MemberOptimizer
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from bebert_edge.training.trainer import Schedule, fit, predict
 __all__ = ["load_float", "load_member", "load_tokenizer", "make_student", "predict", "save_member"]
 
 BOOST_RATE = 0.5
-REPLACED = 0.1
+REPLACED = 0.2
 NOISE = 0.1
 """Standard deviation of what is added to the output of the embeddings."""
 

@@ -15,8 +15,9 @@ from bebert_edge.checkpoints import load
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training import Examples, TrainingOptions, load_member, train
+from bebert_edge.training.augmentation import nearest_tokens, replace_tokens
 from bebert_edge.training.data import EncodedExamples, LengthGroupedBatches
-from bebert_edge.training.distillation import label_losses, replace_tokens, teacher_losses
+from bebert_edge.training.distillation import label_losses, teacher_losses
 from latent import float_model, write_backbone, write_member
 
 OPTIONS = TrainingOptions(
@@ -141,6 +142,27 @@ def test_replaced_tokens_come_from_the_batch_and_spare_separators():
     assert torch.equal(after[fixed], before[fixed])
     assert set(after[~fixed].tolist()) <= set(before[~fixed].tolist())
     assert 0.2 < (after != before)[~fixed].float().mean() < 0.8
+
+
+def test_neighbours_are_the_most_similar_tokens():
+    table = torch.randn(2100, 8, generator=torch.Generator().manual_seed(0))
+    found = nearest_tokens(table, 3)
+    unit = table.double() / table.double().norm(dim=1, keepdim=True)
+    similarity = (unit @ unit.T).fill_diagonal_(-2)
+    assert (found == similarity.topk(3, dim=1).indices).float().mean() > 0.999
+    assert (found != torch.arange(2100)[:, None]).all()
+    assert nearest_tokens(table[:3]).shape == (3, 2)
+
+
+def test_neighbours_replace_tokens():
+    ids = [[2, *range(10, 10 + n), 3] for n in (3, 9, 5)]
+    batch = EncodedExamples(ids, [[0] * len(i) for i in ids], torch.zeros(3, dtype=torch.long)).batch([0, 1, 2])
+    after = replace_tokens(batch, 0.5, torch.arange(100)[:, None] + torch.tensor([50, 70]))["input_ids"]
+    before = batch["input_ids"]
+    fixed = (before == 2) | (before == 3) | (batch["attention_mask"] == 0)
+    assert torch.equal(after[fixed], before[fixed])
+    moved = (after - before)[~fixed]
+    assert set(moved.tolist()) == {0, 50, 70}
 
 
 def scores(count=40):
