@@ -23,10 +23,11 @@ from bebert_edge.training.data import EncodedExamples
 from bebert_edge.training.distillation import Objective
 from bebert_edge.training.files import Examples
 from bebert_edge.training.latent import load_float, load_member, load_tokenizer, save_member
+from bebert_edge.training.splitting import split
 from bebert_edge.training.students import make_student
 from bebert_edge.training.trainer import Schedule, fit, predict
 
-__all__ = ["load_float", "load_member", "load_tokenizer", "make_student", "predict", "save_member"]
+__all__ = ["load_float", "load_member", "load_tokenizer", "make_student", "predict", "save_member", "split"]
 
 BOOST_RATE = 0.5
 REPLACED = 0.2
@@ -42,7 +43,8 @@ class Spec:
         model: What is trained, in place: a float model, or a binarized one.
         data: What it is trained on.
         problem: Of the task.
-        teacher: The model it learns all layers and logits from; None to learn from the labels.
+        distill: What it learns from the teacher: `none`, `logits` or `layers`.
+        teacher: That model; None to learn from the labels.
         weights: Loss weight of each example; None for equal weights.
         steps: Optimizer steps.
         batch: Examples of a step.
@@ -53,6 +55,7 @@ class Spec:
     model: Any
     data: EncodedExamples
     problem: str
+    distill: str
     teacher: Any
     weights: Tensor | None
     steps: int
@@ -71,9 +74,7 @@ class Cost:
 
 def train_member(spec: Spec, device: str = "cpu") -> Cost:
     """Trains a model and leaves it in evaluation mode."""
-    objective = Objective(problem=spec.problem)
-    if spec.teacher is not None:
-        objective = Objective(problem=spec.problem, distill="layers", teacher=spec.teacher, replaced=REPLACED)
+    objective = Objective(problem=spec.problem, distill=spec.distill, teacher=spec.teacher, replaced=REPLACED)
     schedule = Schedule(spec.steps, spec.batch, spec.rate, spec.seed)
     torch.manual_seed(spec.seed)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -91,15 +92,20 @@ def boosted(weights: Tensor, logits: Tensor, data: EncodedExamples, problem: str
 
 
 def answers(
-    directory: Path, inputs: dict[str, Examples], problem: str, max_length: int, noise: dict[str, EmbeddingNoise]
+    directories: list[Path],
+    inputs: dict[str, Examples],
+    problem: str,
+    max_length: int,
+    noise: dict[str, EmbeddingNoise],
 ) -> dict[str, NDArray[np.float64]]:
-    """The logits [N, C] of a stored model for each of its inputs, those of `noise` with noise.
+    """The logits [N, C] of a stored model, or the mean of members', for each input; those of `noise` with noise.
 
     Members are packed, exported and run natively, as they will be: many times as fast as in torch, with equal answers.
     """
     with tempfile.TemporaryDirectory(prefix="bebert-edge-") as scratch:
-        if (directory / "config.json").is_file() and detect(read_json(directory / "config.json")):
-            load([directory]).save(scratch, overwrite=True)
+        directory = directories[0]
+        if detect(read_json(directory / "config.json")):
+            load(directories).save(scratch, overwrite=True)
             directory = Path(scratch)
         model = open_model(directory, threads=torch.get_num_threads(), max_length=max_length, problem=problem)
         return {

@@ -63,17 +63,17 @@ class Recipe:
 
 
 BUDGETS: dict[str, dict[str, Recipe]] = {
-    # Two CPU cores for two hours: a member sees about 90,000 tokens.
+    # Two CPU cores for six hours: a member takes about two and a half minutes.
     "cpu": {
         #                    train   dev  len  teacher      batch steps rate
-        "sst2": Recipe(16_000, None, 64, 0.5, 8e-5, 32, 300, 3e-4),
-        "cola": Recipe(None, None, 64, 3, 1e-4, 32, 250, 3e-4),
-        "mrpc": Recipe(None, None, 128, 3, 1e-4, 16, 100, 3e-4),
-        "rte": Recipe(None, None, 128, 3, 1e-4, 16, 64, 3e-4),
-        "stsb": Recipe(None, None, 96, 3, 1e-4, 16, 180, 3e-4),
-        "qnli": Recipe(None, 1_000, 128, 3, 1e-4, 16, 100, 3e-4),
-        "clinc150": Recipe(None, None, 64, 4, 2e-4, 32, 280, 4e-4),
-        "goemotions": Recipe(8_000, 2_000, 64, 0.6, 1e-4, 32, 150, 3e-4),
+        "sst2": Recipe(16_000, None, 64, 2, 8e-5, 32, 400, 4e-4),
+        "cola": Recipe(None, None, 64, 3, 1e-4, 32, 400, 4e-4),
+        "mrpc": Recipe(None, None, 128, 3, 1e-4, 16, 300, 4e-4),
+        "rte": Recipe(None, None, 128, 3, 1e-4, 16, 250, 4e-4),
+        "stsb": Recipe(None, None, 96, 3, 1e-4, 16, 350, 4e-4),
+        "qnli": Recipe(None, 1_000, 128, 3, 1e-4, 16, 250, 4e-4),
+        "clinc150": Recipe(None, None, 64, 4, 2e-4, 32, 400, 4e-4),
+        "goemotions": Recipe(16_000, 2_000, 64, 0.6, 1e-4, 32, 300, 4e-4),
     },
     # One GPU for some days: as many epochs as the papers train, or more.
     "full": {
@@ -95,7 +95,8 @@ HELD_OUT_SHARE, HELD_OUT_LIMIT = 0.05, 400
 
 MODEL = "model"
 """Folder of a unit's model, beside its results."""
-KIND_SEEDS = {"teacher": 0, "independent": 0, "control": 100, "bag": 200, "boost": 300, "snapshot": 400, "labels": 500}
+_KINDS = ("independent", "control", "bag", "boost", "snapshot", "labels", "logits", "staged", "ternary")
+KIND_SEEDS = {"teacher": 0} | {kind: 100 * i for i, kind in enumerate(_KINDS)}
 
 BITS = (4, 1)
 SMALL = ("cola", "mrpc", "rte", "stsb")
@@ -110,8 +111,11 @@ class Unit:
         task: A key of `TASKS`.
         bits: Bits of activations; 32 for the full-precision model.
         seed: Of the order of the data, replaced tokens and bootstraps.
-        kind: `teacher`; `independent`, `bag`, `boost`, `snapshot`: a member by that method; `labels`: a boosted member
-            that learns from labels alone; `control`: one member trained `index` times as long.
+        kind: `teacher`; `independent`, `bag`, `boost`, `snapshot`: a member by that method; `labels`, `logits`: a
+            boosted member that learns from labels alone, or from the teacher's logits without its layers; `control`:
+            one member trained `index` times as long; `staged`: one member, half of whose steps have more bits;
+            `ternary`: two members from the halves of a model with ternary weights, which is trained as long as a
+            member, and they half as long.
         index: Which member. Member 0 of boosting and of snapshots is independent member 0.
     """
 
@@ -132,7 +136,7 @@ class Unit:
 
     def previous(self) -> Unit | None:
         """The member that it goes on from."""
-        if self.kind not in ("boost", "snapshot", "labels"):
+        if self.kind not in ("boost", "snapshot", "labels", "logits"):
             return None
         kind = "independent" if self.index == 1 else self.kind
         return Unit(self.task, self.bits, self.seed, kind, self.index - 1)
@@ -183,23 +187,31 @@ ENSEMBLES = [
     *(Ensemble("bag", n, _series("bag", n)) for n in (2, 4)),
     *(Ensemble("snapshot", n, _series("snapshot", n, "independent")) for n in (2, 4)),
     *(Ensemble("labels", n, _series("labels", n, "independent"), weighted=True) for n in (2, 4)),
+    Ensemble("logits", 2, _series("logits", 2, "independent"), weighted=True),
+    Ensemble("staged", 1, (("staged", 0),)),
+    Ensemble("ternary", 2, (("ternary", 0),)),
 ]
 """What is made of the units of one task, bits and seed. `one` occurs once for each independent member."""
 
-_FIRST = ("sst2", "cola", "rte", "mrpc", "stsb", "clinc150", "qnli", "goemotions")
-_TELLING = ("sst2", "cola", "rte", "mrpc", "stsb")
-_ONE_BIT = ("cola", "sst2", "stsb", "rte")
+_FIRST = ("cola", "stsb", "sst2", "clinc150", "mrpc", "rte", "qnli", "goemotions")
+_CHEAP = ("cola", "stsb", "sst2", "clinc150")
+_TWO = (("independent", 0), ("independent", 1))
+_FOUR = (*_TWO, ("independent", 2), ("independent", 3))
 _WAVES: list[tuple[tuple[str, ...], int, tuple[int, ...], tuple[tuple[str, int], ...]]] = [
-    (_FIRST, 4, (0,), (("independent", 0), ("independent", 1))),
-    (_FIRST, 4, (0,), (("control", 2),)),
-    (_TELLING, 4, (0,), (("boost", 1), ("labels", 1))),
-    (_ONE_BIT, 1, (0,), (("independent", 0), ("independent", 1), ("independent", 2), ("independent", 3))),
-    (_TELLING, 4, (0,), (("independent", 2), ("independent", 3))),
-    (SMALL, 4, (1, 2), (("independent", 0), ("independent", 1), ("control", 2))),
-    (_TELLING, 4, (0,), (("snapshot", 1), ("bag", 0), ("bag", 1))),
-    (_FIRST, 4, (0,), (("boost", 1), ("labels", 1), ("independent", 2), ("independent", 3))),
-    (SMALL, 4, (0,), (("control", 4), ("boost", 2), ("boost", 3))),
-    (_ONE_BIT, 1, (0,), (("control", 2), ("boost", 1))),
+    (_FIRST, 4, (0,), (*_TWO, ("control", 2))),
+    (_CHEAP, 4, (0,), (("boost", 1), ("labels", 1), *_FOUR)),
+    (_CHEAP, 1, (0,), _FOUR),
+    (SMALL, 4, (1, 2), (*_TWO, ("control", 2))),
+    (_CHEAP, 4, (0,), (("snapshot", 1), ("bag", 0), ("bag", 1))),
+    (
+        ("cola", "stsb"),
+        4,
+        (0,),
+        (("control", 4), ("boost", 2), ("boost", 3), ("staged", 0), ("ternary", 0), ("logits", 1)),
+    ),
+    (("cola", "stsb"), 1, (0,), (("staged", 0), ("control", 2), ("boost", 1))),
+    (_FIRST, 4, (0,), (("boost", 1), ("labels", 1), *_FOUR)),
+    (_FIRST, 1, (0,), _FOUR),
 ]
 _EVERYTHING = tuple(dict.fromkeys(kind for ensemble in ENSEMBLES for kind in ensemble.kinds))
 

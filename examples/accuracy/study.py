@@ -105,6 +105,13 @@ class Study:
             self._data = {task: load(task, self.datasets, self.recipes[task], self.tokenizer)}
         return self._data[task]
 
+    def teacher(self, task: str) -> Any:
+        """The full-precision model of a task."""
+        from engine import load_float
+
+        source = self.path(Unit(task, 32, 0, "teacher")) / MODEL
+        return load_float(source, self.data(task).label_names, TASKS[task].problem).eval()
+
     def path(self, unit: Unit) -> Path:
         """Where a unit's results are once it is done."""
         return self.work / "units" / unit.key

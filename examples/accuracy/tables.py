@@ -97,16 +97,18 @@ def _compared(pairs: Sequence[tuple[str, What, What]]) -> Callable[[Evidence], s
 
 def _distillation(evidence: Evidence) -> str:
     rows = []
+    layers, logits, labels = What("boost", 2), What("logits", 2), What("labels", 2)
     for task in TASKS:
-        taught, alone = (_seconds(evidence, task, kind) for kind in ("boost", "labels"))
-        ratio = alone / taught if taught and alone else None
-        difference = evidence.difference(task, What("labels", 2), What("boost", 2))
-        rows.append(
-            [TASKS[task].title, _number(taught, 0), _number(alone, 0), _number(ratio, 2), _estimate(difference)]
-        )
-    ratio, difference = _time_ratio(evidence), evidence.mean_difference(What("labels", 2), What("boost", 2))
-    rows.append(["**mean**", "", "", _number(ratio, 2), f"**{_estimate(difference)}**"])
-    head = ["", "with distillation, s", "labels alone, s", "time ratio", "score, labels alone less distilled"]
+        seconds = [_seconds(evidence, task, what.method) for what in (layers, logits, labels)]
+        ratio = seconds[2] / seconds[0] if seconds[0] and seconds[2] else None
+        differences = [evidence.difference(task, what, layers) for what in (logits, labels)]
+        row = [*(_number(value, 0) for value in seconds), _number(ratio, 2), *map(_estimate, differences)]
+        rows.append([TASKS[task].title, *row])
+    means = [evidence.mean_difference(what, layers) for what in (logits, labels)]
+    rows.append(["**mean**", "", "", "", _number(_time_ratio(evidence), 2), *(f"**{_estimate(m)}**" for m in means)])
+    head = [
+        "", "layers (C), s", "logits (B), s", "labels (A), s", "A / C", "score, B \u2212 C", "score, A \u2212 C",
+    ]  # fmt: skip
     return _table(head, rows)
 
 
@@ -319,6 +321,12 @@ _EQUAL = (
 )
 _METHODS = tuple((f"2 {m} \u2212 2 independent", What(m, 2), What("independent", 2)) for m in METHODS[1:])
 
+_STARTS = (
+    ("staged \u2212 one", What("staged"), What("one")),
+    ("staged \u2212 one, 1 bit", What("staged", 1, 1), What("one", 1, 1)),
+    ("ternary halves \u2212 2 independent", What("ternary", 2), What("independent", 2)),
+)
+
 TABLES: dict[str, Callable[[Evidence], str]] = {
     "verdicts": _verdicts,
     "budget": _budget,
@@ -328,6 +336,7 @@ TABLES: dict[str, Callable[[Evidence], str]] = {
     "equal-steps": _compared(_EQUAL),
     "methods": _compared(_METHODS),
     "distillation": _distillation,
+    "starts": _compared(_STARTS),
     "robustness": _robustness,
     "calibration": _calibration,
     "missing": _missing,

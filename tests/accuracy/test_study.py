@@ -63,7 +63,7 @@ def arguments(tmp_path_factory, datasets):
     work = tmp_path_factory.mktemp("work")
     common = ["--work", str(work), "--datasets", str(datasets), "--backbone", str(backbone)]
     few = "teacher0|independent[01]|control2|boost1"
-    all_of_cola = f"cola-(32|4)bit-seed0-({few}|labels1|snapshot1|bag[01])"
+    all_of_cola = f"cola-(32|4)bit-seed0-({few}|labels1|snapshot1|bag[01]|staged0|ternary0|logits1)"
     only = f"^({all_of_cola}|(stsb|goemotions)-(32|4)bit-seed0-({few}))$"
     return [*common, "--only", only, "--steps", "2"], work
 
@@ -114,7 +114,8 @@ def test_what_is_done_becomes_results_and_a_report(arguments, tmp_path):
     for result in results.values():
         scores = {unit["key"]: unit["score"] for unit in result["units"]}
         alone = [cell for cell in result["cells"] if len(cell["units"]) == 1 and cell["input"] == "clean"]
-        assert len(alone) == 4  # the teacher, two members, the control
+        # The teacher, two members, the control; for the first task also the staged member and the ternary pair.
+        assert len(alone) == (6 if result["task"] == "cola" else 4)
         for cell in alone:
             assert score_of_cell(result, cell) == pytest.approx(scores[cell["units"][0]], abs=0.05)
         pairs = [cell["method"] for cell in result["cells"] if cell["members"] == 2 and len(cell["units"]) == 2]
