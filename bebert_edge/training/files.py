@@ -30,6 +30,8 @@ PAIR_COLUMNS = (
 )
 """Two texts: tried in this order where neither text column is named. But for the first, they are GLUE's."""
 
+_LONGEST_FIELD = 2**31 - 1  # characters: as many as fit a C long everywhere
+
 LABEL_COLUMNS = ("label", "labels")
 """Tried in this order where no label column is named."""
 
@@ -136,7 +138,13 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if kind not in (".tsv", ".csv", ".jsonl"):
         raise TrainingError(f"{path}: unknown file type {kind!r}, expected .tsv, .csv or .jsonl, optionally with .gz")
     text = _read_text(path)
-    return list(_json_rows(path, text) if kind == ".jsonl" else _table_rows(path, text, kind))
+    if kind == ".jsonl":
+        return list(_json_rows(path, text))
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        return list(_table_rows(path, text, kind))
+    finally:
+        csv.field_size_limit(limit)  # it is the whole process's
 
 
 def _table_rows(path: Path, text: str, kind: str) -> Iterator[tuple[int, dict[str, str]]]:
