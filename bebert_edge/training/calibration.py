@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bebert_edge.config import COMBINATIONS, PROBLEMS
 from bebert_edge.errors import TrainingError
-
-COMBINATIONS = ("logits", "probabilities")
-PROBLEMS = ("single_label", "multi_label", "regression")
 
 MIN_TEMPERATURE = 0.01
 MAX_TEMPERATURE = 100.0

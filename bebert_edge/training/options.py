@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bebert_edge.config import COMBINATIONS
 from bebert_edge.errors import TrainingError
 from bebert_edge.training.augmentation import REPLACE_BY
-from bebert_edge.training.calibration import COMBINATIONS
 from bebert_edge.training.distillation import DISTILL
 from bebert_edge.training.quantization import BITS, PRECISIONS
 from bebert_edge.training.trainer import Schedule
