@@ -27,6 +27,17 @@ class Device(str, Enum):
     cpu = "cpu"
 
 
+def prepare_training(threads: int | None) -> None:
+    """Sets the CPU threads, and leaves stderr to our own messages."""
+    import torch
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
 @contextmanager
 def training_progress() -> Iterator[Progress]:
     """A bar on stderr for each model that is trained; nothing where stderr is no terminal."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bebert_edge.cli._shared import note
-from bebert_edge.cli._training import Device, Precision, training_progress
+from bebert_edge.cli._training import Device, Precision, prepare_training, training_progress
 from bebert_edge.errors import TrainingError
 
 
@@ -45,17 +45,11 @@ def pretrain(
     `bebert-edge train --initial BASE` then needs a fraction of the steps. An interrupted run goes on where it was when
     the same command is given again.
     """
-    import torch
-    from transformers.utils import logging
-
     from bebert_edge.training.base import train_base
     from bebert_edge.training.files import read_texts
     from bebert_edge.training.trainer import Schedule
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    prepare_training(threads)
     if output.exists() and not overwrite:
         raise TrainingError(f"{output} exists: choose another --output or pass --overwrite")
     texts = [

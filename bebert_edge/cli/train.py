@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bebert_edge.cli._shared import note
-from bebert_edge.cli._training import Device, Precision, training_progress
+from bebert_edge.cli._training import Device, Precision, prepare_training, training_progress
 from bebert_edge.errors import TrainingError
 
 
@@ -150,19 +150,13 @@ def train(
     A run that was interrupted goes on where it was when the same command is given again. Several GPUs:
     `accelerate launch -m bebert_edge.cli train ...`.
     """
-    import torch
-    from transformers.utils import logging
-
     from bebert_edge.checkpoints import load
     from bebert_edge.training import TrainingOptions
     from bebert_edge.training import train as train_ensemble
     from bebert_edge.training.glue import resolve
     from bebert_edge.training.state import RUN_FILE, is_main_process
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    prepare_training(threads)
     options = TrainingOptions(
         members=members,
         bits=bits,
