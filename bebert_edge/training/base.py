@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +43,7 @@ def train_base(
     """Distils all hidden states of a float BERT into a binary one and writes that as a latent member.
 
     A base is made once for a backbone; members of any task that start from it (`initial` of `train`) need a fraction
-    of the steps. An interrupted run goes on from its newest checkpoint.
+    of the steps. An interrupted run goes on from its newest checkpoint, which is in a hidden directory beside `output`.
 
     Args:
         texts: Texts, and the second text of those that are pairs.
@@ -65,7 +68,10 @@ def train_base(
     data = _encode(texts, tokenizer, max_length)
     model = make_student(teacher, bits, initial=initial, seed=schedule.seed, precision=precision)
     objective = Objective(distill="layers", teacher=teacher, replaced=replaced, logits=False, precision=precision)
-    checkpoints = output.with_name(f".{output.name}-checkpoints")
+    # Named after all that the result depends on: a run with other arguments must not go on from these checkpoints.
+    run = [texts, str(backbone), str(initial), bits, asdict(schedule), max_length, replaced, precision]
+    digest = hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16]
+    checkpoints = output.with_name(f".{output.name}-{digest}")
     fit(model, data, schedule, objective, device=device, checkpoints=checkpoints, progress=progress, name="base")
     if is_main_process():
         save_member(

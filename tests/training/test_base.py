@@ -45,6 +45,32 @@ def test_a_base_learns_the_layers_of_its_backbone_without_labels(tmp_path, backb
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+class KilledError(Exception):
+    """Stands in for a kill."""
+
+
+def test_an_interrupted_base_goes_on_and_another_run_does_not(tmp_path, backbone):
+    schedule = Schedule(8, 8, 2e-3, 0, checkpoint_steps=2)
+    steps = []
+
+    def die(name, done, total, loss):
+        if done == 5:
+            raise KilledError
+
+    def pretrain(name, bits, progress=lambda name, done, *_: steps.append(done)):
+        train_base(TEXTS, tmp_path / name, schedule, backbone=backbone, bits=bits, max_length=16, progress=progress)
+
+    with pytest.raises(KilledError):
+        pretrain("base", 4, die)
+    pretrain("base", 2)
+    assert steps == list(range(1, 9))
+    pretrain("base", 4)
+    assert steps[8:] == [5, 6, 7, 8]
+    pretrain("whole", 4)
+    a, b = (load_member(tmp_path / name).state_dict() for name in ("base", "whole"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 def test_members_take_the_encoder_of_a_base_and_the_head_of_their_teacher(tmp_path, backbone):
     train_base(TEXTS, tmp_path / "base", Schedule(3, 8, 2e-3, 0), backbone=backbone, max_length=16)
     base, teacher = load_member(tmp_path / "base"), float_model(seed=3)
