@@ -333,8 +333,3 @@ def load_model(
     if detect(read_json(directory / CONFIG_FILE)):
         return load_member(directory)
     return load_float(source, labels, problem, new_head=new_head).eval()
-
-
-def latent_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that a float model and its binary twin have in common."""
-    return {name: tensor for name, tensor in model.state_dict().items() if "quantizer." not in name}
