@@ -60,6 +60,7 @@ class Objective:
         label_weight: Weight of the labels' loss beside the teacher's.
         replaced: Share of tokens that are replaced: the teacher labels what comes out, so varied text costs nothing.
         replace_by: What tokens are replaced by: `neighbours` or `batch` (`augmentation`).
+        neighbours: Candidates of each token [V, count]; None to find them by the teacher's embeddings.
         logits: Whether the prediction layer counts at all; without it only the layers are distilled, and the data
             need no labels.
         precision: Of a float model's products, as for `binarize`.
@@ -71,17 +72,17 @@ class Objective:
     label_weight: float = 0.0
     replaced: float = 0.0
     replace_by: str = "neighbours"
+    neighbours: Tensor | None = field(default=None, repr=False)
     logits: bool = True
     precision: str = "auto"
     _fast: nn.Module | None = field(default=None, repr=False)
-    _neighbours: Tensor | None = field(default=None, repr=False)
 
     def _augment(self, batch: Batch) -> Batch:
-        if self.replace_by == "neighbours" and self._neighbours is None:
+        if self.replace_by == "neighbours" and self.neighbours is None:
             assert self.teacher is not None
             table = self.teacher.get_input_embeddings().weight.detach()
-            self._neighbours = nearest_tokens(table.to(batch["input_ids"].device))
-        return replace_tokens(batch, self.replaced, self._neighbours)
+            self.neighbours = nearest_tokens(table.to(batch["input_ids"].device))
+        return replace_tokens(batch, self.replaced, self.neighbours if self.replace_by == "neighbours" else None)
 
     def _teach(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The teacher's logits and hidden states, fast: a binary teacher is so in training mode."""

@@ -18,6 +18,7 @@ from bebert_edge.checkpoints import load
 from bebert_edge.checkpoints.bert import detect
 from bebert_edge.checkpoints.files import read_json
 from bebert_edge.evaluation.models import EmbeddingNoise, open_model
+from bebert_edge.training.augmentation import nearest_tokens
 from bebert_edge.training.boosting import adaboost_r2, samme
 from bebert_edge.training.data import EncodedExamples
 from bebert_edge.training.distillation import Objective
@@ -27,7 +28,16 @@ from bebert_edge.training.splitting import split
 from bebert_edge.training.students import make_student
 from bebert_edge.training.trainer import Schedule, fit, predict
 
-__all__ = ["load_float", "load_member", "load_tokenizer", "make_student", "predict", "save_member", "split"]
+__all__ = [
+    "load_float",
+    "load_member",
+    "load_tokenizer",
+    "make_student",
+    "nearest_tokens",
+    "predict",
+    "save_member",
+    "split",
+]
 
 BOOST_RATE = 0.5
 REPLACED = 0.2
@@ -50,6 +60,7 @@ class Spec:
         batch: Examples of a step.
         rate: Peak learning rate.
         seed: Seed.
+        neighbours: Tokens that a token may be replaced by [V, count].
     """
 
     model: Any
@@ -62,6 +73,7 @@ class Spec:
     batch: int
     rate: float
     seed: int
+    neighbours: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class Cost:
 
 def train_member(spec: Spec, device: str = "cpu") -> Cost:
     """Trains a model and leaves it in evaluation mode."""
-    objective = Objective(problem=spec.problem, distill=spec.distill, teacher=spec.teacher, replaced=REPLACED)
+    objective = Objective(spec.problem, spec.distill, spec.teacher, replaced=REPLACED, neighbours=spec.neighbours)
     schedule = Schedule(spec.steps, spec.batch, spec.rate, spec.seed)
     torch.manual_seed(spec.seed)
     wall, cpu = time.perf_counter(), time.process_time()

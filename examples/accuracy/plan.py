@@ -197,20 +197,17 @@ _FIRST = ("cola", "stsb", "sst2", "clinc150", "mrpc", "rte", "qnli", "goemotions
 _CHEAP = ("cola", "stsb", "sst2", "clinc150")
 _TWO = (("independent", 0), ("independent", 1))
 _FOUR = (*_TWO, ("independent", 2), ("independent", 3))
+_MORE = (("snapshot", 1), ("bag", 0), ("bag", 1), ("staged", 0), ("ternary", 0), ("logits", 1))
 _WAVES: list[tuple[tuple[str, ...], int, tuple[int, ...], tuple[tuple[str, int], ...]]] = [
     (_FIRST, 4, (0,), (*_TWO, ("control", 2))),
     (_CHEAP, 4, (0,), (("boost", 1), ("labels", 1), *_FOUR)),
-    (_CHEAP, 1, (0,), _FOUR),
+    (("stsb", "sst2"), 1, (0,), _FOUR),
     (SMALL, 4, (1, 2), (*_TWO, ("control", 2))),
-    (_CHEAP, 4, (0,), (("snapshot", 1), ("bag", 0), ("bag", 1))),
-    (
-        ("cola", "stsb"),
-        4,
-        (0,),
-        (("control", 4), ("boost", 2), ("boost", 3), ("staged", 0), ("ternary", 0), ("logits", 1)),
-    ),
-    (("cola", "stsb"), 1, (0,), (("staged", 0), ("control", 2), ("boost", 1))),
-    (_FIRST, 4, (0,), (("boost", 1), ("labels", 1), *_FOUR)),
+    (("stsb", "cola"), 4, (0,), _MORE),
+    (("cola", "clinc150"), 1, (0,), _FOUR),
+    (("stsb", "cola"), 4, (0,), (("control", 4), ("boost", 2), ("boost", 3))),
+    (("stsb",), 1, (0,), (("staged", 0), ("control", 2), ("boost", 1))),
+    (_FIRST, 4, (0,), (("boost", 1), ("labels", 1), *_FOUR, *_MORE)),
     (_FIRST, 1, (0,), _FOUR),
 ]
 _EVERYTHING = tuple(dict.fromkeys(kind for ensemble in ENSEMBLES for kind in ensemble.kinds))

@@ -112,6 +112,21 @@ class Study:
         source = self.path(Unit(task, 32, 0, "teacher")) / MODEL
         return load_float(source, self.data(task).label_names, TASKS[task].problem).eval()
 
+    @cached_property
+    def neighbours(self) -> Any:
+        """Tokens with embeddings like each token's in the backbone [V, count], found once: that takes 20 seconds."""
+        import torch
+        from engine import nearest_tokens
+        from transformers import AutoModel
+
+        stored = self.work / "neighbours.pt"
+        if not stored.is_file():
+            table = AutoModel.from_pretrained(self.backbone).get_input_embeddings().weight.detach()
+            scratch = stored.with_suffix(f".{os.getpid()}")
+            torch.save(nearest_tokens(table), scratch)
+            scratch.rename(stored)
+        return torch.load(stored, weights_only=True)
+
     def path(self, unit: Unit) -> Path:
         """Where a unit's results are once it is done."""
         return self.work / "units" / unit.key

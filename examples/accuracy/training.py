@@ -81,7 +81,19 @@ def _member_spec(study: Study, unit: Unit) -> Spec:
         train = train.take(bootstrap(len(train), _seed(unit)))
     distill, steps = DISTILL.get(unit.kind, "layers"), unit.steps(recipe)
     teacher = study.teacher(unit.task)
-    return Spec(model, train, task.problem, distill, teacher, weights, steps, recipe.batch, recipe.rate, _seed(unit))
+    return Spec(
+        model,
+        train,
+        task.problem,
+        distill,
+        teacher,
+        weights,
+        steps,
+        recipe.batch,
+        recipe.rate,
+        _seed(unit),
+        study.neighbours,
+    )
 
 
 def _save(study: Study, unit: Unit, model: Any, directory: Path) -> None:
