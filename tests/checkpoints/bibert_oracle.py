@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BiBERT as its paper and its published code define it, in torch and exact arithmetic, and checkpoints of random weights.
+"""BiBERT as its paper and its code define it, in torch and exact arithmetic, and checkpoints of random weights.
 
 Sources: Qin et al., "BiBERT: Accurate Fully Binarized BERT", ICLR 2022; names, shapes and files as
 https://github.com/htqin/BiBERT (`transformer/modeling_quant.py`, `utils_quant.py` at ef0a985) writes them. Members of
@@ -123,8 +123,8 @@ def _scale_and_sign(weight: Tensor) -> tuple[Tensor, Tensor]:
 def gelu(x: Tensor) -> Tensor:
     """The erf form, and 0 where its float32 error function is -1, so that the sign is 0 there.
 
-    With torch's vectorised error function that is from -5.554655 down; -5.5547 is where every float32 one is -1 (rounded
-    exactly it would be from -5.5426 down).
+    With torch's vectorised error function that is from -5.554655 down (rounded exactly it would be from -5.5426 down);
+    from -5.5547 down every one is -1.
     """
     return torch.where(x <= -5.5547, 0, x * 0.5 * (1 + torch.erf(x / math.sqrt(2))))
 
