@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -15,14 +16,21 @@ from bebert_edge.errors import FormatError
 FORMAT_VERSION = 1
 FAMILIES = ("bert",)
 ACTIVATIONS = ("relu", "gelu")
+POOLER_ACTIVATIONS = ("tanh", "relu", "gelu")
+SCORES = ("softmax", "boolean")
 TASK_TYPES = ("text-classification",)
 PROBLEMS = ("single_label", "multi_label", "regression")
 COMBINATIONS = ("logits", "probabilities")
 TEMPERATURES = (1e-6, 1e6)
 """Lowest and highest temperature: dividing by it makes no logit of a real model infinite."""
 
-_OPTIONAL: dict[str, Any] = {"combination": "logits", "temperature": 1.0}
-"""Keys of the file that may be missing, and what they are then; written only where they differ."""
+_OPTIONAL: dict[str, dict[str, Any]] = {
+    "the file": {"combination": "logits", "temperature": 1.0},
+    "encoder": {"head_size": 0, "pooler_activation": "tanh"},
+    "quantization": {"terms": 1, "fused_qkv": True},
+    "quantization.layers[]": {"scores": "softmax"},
+}
+"""Keys of the file that may be missing, by section, and what they are then; written only where they differ."""
 
 
 def _require(condition: bool, key: str, found: object, expected: str) -> None:
@@ -46,10 +54,11 @@ def is_temperature(value: object) -> bool:
     return _is_finite(value) and TEMPERATURES[0] <= value <= TEMPERATURES[1]  # type: ignore[operator]
 
 
-def _section(cls: type[Any], value: object, key: str, optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Returns the members of one JSON object, which must have exactly the fields of `cls`, those `optional` or not."""
+def _section(cls: type[Any], value: object, key: str) -> dict[str, Any]:
+    """Returns the members of one JSON object, which must have exactly the fields of `cls`; some may be missing."""
     _require(isinstance(value, Mapping), key, value, "an object")
-    section: dict[str, Any] = {**(optional or {}), **value}  # type: ignore[dict-item]
+    optional = _OPTIONAL.get(re.sub(r"\[\d+\]", "[]", key), {})
+    section: dict[str, Any] = {**optional, **value}  # type: ignore[dict-item]
     expected = [f.name for f in fields(cls)]
     missing = [name for name in expected if name not in section]
     unknown = [name for name in section if name not in expected]
@@ -61,9 +70,18 @@ def _section(cls: type[Any], value: object, key: str, optional: Mapping[str, Any
     return section
 
 
+def _without_defaults(section: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A section as it is written."""
+    optional = _OPTIONAL[key]
+    return {name: value for name, value in section.items() if name not in optional or value != optional[name]}
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Shape of the encoder that every member has."""
+    """Shape of the encoder that every member has.
+
+    `head_size` 0 stands for `hidden_size / heads`, and becomes that number.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -74,16 +92,21 @@ class EncoderConfig:
     token_types: int
     layer_norm_epsilon: float
     activation: str
+    head_size: int = 0
+    pooler_activation: str = "tanh"
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "positions", "token_types"):
             _require(_is_int(getattr(self, name), 1), f"encoder.{name}", getattr(self, name), "an integer >= 1")
-        _require(
-            self.hidden_size % self.heads == 0,
-            "encoder.heads",
-            self.heads,
-            f"a divisor of hidden_size {self.hidden_size}",
-        )
+        _require(_is_int(self.head_size, 0), "encoder.head_size", self.head_size, "an integer >= 1")
+        if self.head_size == 0:
+            _require(
+                self.hidden_size % self.heads == 0,
+                "encoder.heads",
+                self.heads,
+                f"a divisor of hidden_size {self.hidden_size}, or a head_size",
+            )
+            object.__setattr__(self, "head_size", self.hidden_size // self.heads)
         _require(
             _is_finite(self.layer_norm_epsilon) and self.layer_norm_epsilon > 0,
             "encoder.layer_norm_epsilon",
@@ -91,16 +114,28 @@ class EncoderConfig:
             "a number > 0",
         )
         _require(self.activation in ACTIVATIONS, "encoder.activation", self.activation, f"one of {ACTIVATIONS}")
+        pooler = self.pooler_activation
+        _require(pooler in POOLER_ACTIVATIONS, "encoder.pooler_activation", pooler, f"one of {POOLER_ACTIVATIONS}")
 
     @property
-    def head_size(self) -> int:
-        """Channels per attention head."""
-        return self.hidden_size // self.heads
+    def attention_size(self) -> int:
+        """Channels of query, key and value: those of all heads."""
+        return self.heads * self.head_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section of `config.json`."""
+        section = asdict(self)
+        if self.attention_size == self.hidden_size:
+            section["head_size"] = 0
+        return _without_defaults(section, "encoder")
 
 
 @dataclass(frozen=True)
 class LayerQuantization:
-    """Names of the code types of one layer's activations."""
+    """Names of the code types of one layer's activations, and how attention scores become probabilities.
+
+    `scores` is `softmax`, or `boolean`: a query attends, fully, to the keys of positive score (BiBERT).
+    """
 
     hidden: str
     attention: str
@@ -108,17 +143,23 @@ class LayerQuantization:
     context: str
     ffn: str
     intermediate: str
+    scores: str = "softmax"
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            name = getattr(self, f.name)
-            _require(name in CODE_TYPES, f"quantization.layers[].{f.name}", name, f"one of {', '.join(CODE_TYPES)}")
+        for use, name in self.codes().items():
+            _require(name in CODE_TYPES, f"quantization.layers[].{use}", name, f"one of {', '.join(CODE_TYPES)}")
+        _require(self.scores in SCORES, "quantization.layers[].scores", self.scores, f"one of {SCORES}")
+        boolean = self.scores == "boolean"
         _require(
-            CODE_TYPES[self.probability].low == 0,
+            self.probability == "bool" if boolean else CODE_TYPES[self.probability].low == 0,
             "quantization.layers[].probability",
             self.probability,
-            "an unsigned code type",
+            "'bool' for boolean scores" if boolean else "an unsigned code type",
         )
+
+    def codes(self) -> dict[str, str]:
+        """Name of the code type of every use."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "scores"}
 
     def code(self, use: str) -> CodeType:
         """The code type of one use: `hidden`, `attention`, ..."""
@@ -144,13 +185,26 @@ class LayerQuantization:
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """Code types of every layer and of the pooler's input."""
+    """Code types of every layer and of the pooler's input, and how products are made up.
+
+    `terms` is how many binary linears each linear is the sum of. `fused_qkv` is whether query, key and value are one
+    linear with one quantizer of its input, or three.
+    """
 
     layers: tuple[LayerQuantization, ...]
     pooler: str
+    terms: int = 1
+    fused_qkv: bool = True
 
     def __post_init__(self) -> None:
         _require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
+        _require(_is_int(self.terms, 1) and self.terms <= 2, "quantization.terms", self.terms, "1 or 2")
+        _require(isinstance(self.fused_qkv, bool), "quantization.fused_qkv", self.fused_qkv, "true or false")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section of `config.json`."""
+        layers = [_without_defaults(asdict(layer), "quantization.layers[]") for layer in self.layers]
+        return _without_defaults({**asdict(self), "layers": layers}, "quantization")
 
     @classmethod
     def for_bits(cls, bits: int, layers: int) -> QuantizationConfig:
@@ -241,12 +295,13 @@ class EnsembleConfig:
             _require(min(weights) >= 0, "member_weights", weights, "numbers >= 0, for the combination 'probabilities'")
         if self.task.problem == "regression":
             _require(len(self.labels) == 1, "labels", list(self.labels), "one name, for the problem 'regression'")
-            for key, only in _OPTIONAL.items():
+            for key, only in _OPTIONAL["the file"].items():
                 _require(getattr(self, key) == only, key, getattr(self, key), f"{only!r} for the problem 'regression'")
 
     def to_json(self) -> str:
         """The text of `config.json`."""
-        content = {key: value for key, value in asdict(self).items() if key not in _OPTIONAL or value != _OPTIONAL[key]}
+        content = _without_defaults(asdict(self), "the file")
+        content |= {"encoder": self.encoder.to_dict(), "quantization": self.quantization.to_dict()}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -260,7 +315,7 @@ class EnsembleConfig:
             parsed = json.loads(text)
         except ValueError as error:
             raise FormatError(f"config.json is not JSON: {error}") from error
-        top = _section(cls, parsed, "the file", _OPTIONAL)
+        top = _section(cls, parsed, "the file")
         for key in ("member_weights", "labels"):
             _require(isinstance(top[key], list), key, top[key], "a list")
         quantization = _section(QuantizationConfig, top["quantization"], "quantization")
@@ -275,7 +330,7 @@ class EnsembleConfig:
                 "member_weights": tuple(top["member_weights"]),
                 "labels": tuple(top["labels"]),
                 "encoder": EncoderConfig(**_section(EncoderConfig, top["encoder"], "encoder")),
-                "quantization": QuantizationConfig(tuple(layers), quantization["pooler"]),
+                "quantization": QuantizationConfig(**{**quantization, "layers": tuple(layers)}),
                 "task": TaskConfig(**_section(TaskConfig, top["task"], "task")),
             }
         )

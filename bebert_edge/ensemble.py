@@ -23,8 +23,6 @@ TENSOR_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 FILES = (CONFIG_FILE, TENSOR_FILE, TOKENIZER_FILE)
 
-LINEARS = ("qkv", "attention_output", "ffn_in", "ffn_out")
-
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -50,12 +48,28 @@ class TensorSpec:
         return np.dtype(np.uint8 if self.kind == "bits" else np.float32)
 
 
-def _linear_specs(prefix: str, members: int, k: int, n: int) -> Iterator[tuple[str, TensorSpec]]:
-    yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers")
-    yield f"{prefix}.step", TensorSpec("step", (members,), "quantizers")
-    yield f"{prefix}.bits", TensorSpec("bits", (members, n, row_bytes(k)), "encoder bits", channels=k)
-    yield f"{prefix}.scale", TensorSpec("scale", (members, n), "encoder scales")
-    yield f"{prefix}.bias", TensorSpec("float", (members, n), "biases")
+def term_names(linear: str, terms: int) -> list[str]:
+    """Prefixes of the tensors of a linear's terms (docs/format.md, "Linears")."""
+    return [linear, f"{linear}.second"][:terms]
+
+
+def linear_sizes(config: EnsembleConfig) -> dict[str, tuple[int, int]]:
+    """Input and output channels `(K, N)` of the linears of a layer, by name."""
+    shape = config.encoder
+    h, f, width = shape.hidden_size, shape.intermediate_size, shape.attention_size
+    fused = config.quantization.fused_qkv
+    qkv = {"qkv": (h, 3 * width)} if fused else dict.fromkeys(("query", "key", "value"), (h, width))
+    return {**qkv, "attention_output": (width, h), "ffn_in": (h, f), "ffn_out": (f, h)}
+
+
+def _linear_specs(linear: str, config: EnsembleConfig, k: int, n: int) -> Iterator[tuple[str, TensorSpec]]:
+    members = config.members
+    for prefix in term_names(linear, config.quantization.terms):
+        yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers")
+        yield f"{prefix}.step", TensorSpec("step", (members,), "quantizers")
+        yield f"{prefix}.bits", TensorSpec("bits", (members, n, row_bytes(k)), "encoder bits", channels=k)
+        yield f"{prefix}.scale", TensorSpec("scale", (members, n), "encoder scales")
+    yield f"{linear}.bias", TensorSpec("float", (members, n), "biases")
 
 
 def _norm_specs(prefix: str, members: int, hidden: int) -> Iterator[tuple[str, TensorSpec]]:
@@ -66,25 +80,25 @@ def _norm_specs(prefix: str, members: int, hidden: int) -> Iterator[tuple[str, T
 def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
     """Every tensor that an ensemble of this configuration has, by name."""
     e, shape = config.members, config.encoder
-    h, f, heads = shape.hidden_size, shape.intermediate_size, shape.heads
-    sizes = {"qkv": (h, 3 * h), "attention_output": (h, h), "ffn_in": (h, f), "ffn_out": (f, h)}
+    h, terms = shape.hidden_size, config.quantization.terms
 
     def specs() -> Iterator[tuple[str, TensorSpec]]:
         word = (e, shape.vocab_size, row_bytes(h))
-        yield "embeddings.word.bits", TensorSpec("bits", word, "word embedding bits", channels=h, shareable=True)
-        yield "embeddings.word.scale", TensorSpec("scale", word[:2], "word embedding scales", shareable=True)
+        for prefix in term_names("embeddings.word", terms):
+            yield f"{prefix}.bits", TensorSpec("bits", word, "word embedding bits", channels=h, shareable=True)
+            yield f"{prefix}.scale", TensorSpec("scale", word[:2], "word embedding scales", shareable=True)
         for name, rows in (("position", shape.positions), ("token_type", shape.token_types)):
             spec = TensorSpec("float", (e, rows, h), "position and type embeddings", shareable=True)
             yield f"embeddings.{name}", spec
         yield from _norm_specs("embeddings.norm", e, h)
         for i in range(shape.layers):
-            for linear in LINEARS:
-                yield from _linear_specs(f"layers.{i}.{linear}", e, *sizes[linear])
+            for linear, (k, n) in linear_sizes(config).items():
+                yield from _linear_specs(f"layers.{i}.{linear}", config, k, n)
             for use in ("query", "key", "value", "probability"):
-                yield f"layers.{i}.attention.{use}_step", TensorSpec("step", (e, heads), "quantizers")
+                yield f"layers.{i}.attention.{use}_step", TensorSpec("step", (e, shape.heads), "quantizers")
             yield from _norm_specs(f"layers.{i}.attention_norm", e, h)
             yield from _norm_specs(f"layers.{i}.ffn_norm", e, h)
-        yield from _linear_specs("pooler", e, h, h)
+        yield from _linear_specs("pooler", config, h, h)
         yield "classifier.weight", TensorSpec("float", (e, len(config.labels), h), "classifier")
         yield "classifier.bias", TensorSpec("float", (e, len(config.labels)), "classifier")
 

@@ -6,6 +6,7 @@ The reference and the exporter both read this, so they cannot differ in a roundi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.config import ACTIVATIONS
-from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.ensemble import PackedEnsemble, term_names
 
 Floats = NDArray[np.float32]
 
@@ -34,68 +35,96 @@ class Quantizer:
         """The quantization of channels `begin` .. `end - 1` only."""
         return Quantizer(self.shift[:, begin:end], self.inverse_step[:, begin:end], self.code)
 
+    def equals(self, other: Quantizer) -> bool:
+        """Whether the codes of everything are the same."""
+        return (
+            self.code == other.code
+            and np.array_equal(self.shift, other.shift)
+            and np.array_equal(self.inverse_step, other.inverse_step)
+        )
+
 
 @dataclass(frozen=True)
-class LoweredLinear:
-    """A PackedBinaryMatMul: `weight [E, N, R(k)]`, `scale` and `bias` `[E, N]`."""
+class LoweredProduct:
+    """A PackedBinaryMatMul: `weight [E, N, R(k)]`, `scale` and `bias` `[E, N]`.
+
+    `source` is the quantizer of its input whose codes it takes: a place among the outputs of the op before.
+    """
 
     k: int
+    source: int
     input_code: CodeType
     weight: NDArray[np.uint8]
     scale: Floats
     bias: Floats
 
+    def rows(self, begin: int, end: int) -> LoweredProduct:
+        """The product of output channels `begin` .. `end - 1` only."""
+        part = slice(begin, end)
+        return replace(self, weight=self.weight[:, part], scale=self.scale[:, part], bias=self.bias[:, part])
+
+
+@dataclass(frozen=True)
+class LoweredLinear:
+    """The sum of products, from the first to the last; the first brings the bias."""
+
+    products: tuple[LoweredProduct, ...]
+
 
 @dataclass(frozen=True)
 class LoweredQuantizedLinear(LoweredLinear):
-    """A PackedBinaryMatMulQuantize."""
+    """A sum of products, then the activation (a number of docs/ops.md), then every quantizer of `outputs`."""
 
     activation: int
-    output: Quantizer
+    outputs: tuple[Quantizer, ...]
 
     def rows(self, begin: int, end: int) -> LoweredQuantizedLinear:
-        """The product of output channels `begin` .. `end - 1` only."""
+        """Output channels `begin` .. `end - 1` only."""
         return replace(
             self,
-            weight=self.weight[:, begin:end],
-            scale=self.scale[:, begin:end],
-            bias=self.bias[:, begin:end],
-            output=self.output.channels(begin, end),
+            products=tuple(product.rows(begin, end) for product in self.products),
+            outputs=tuple(output.channels(begin, end) for output in self.outputs),
         )
 
 
 @dataclass(frozen=True)
 class LoweredAttention:
-    """A BinaryAttention over the codes of one fused query-key-value product; scales are `[E, A]`."""
+    """A BinaryAttention for every quantizer of `outputs`; scales are `[E, A]`."""
 
     heads: int
     head_size: int
-    channels: tuple[int, int, int]
     softmax: int
     input_code: CodeType
     probability_code: CodeType
     score_scale: Floats
     probability_inverse_step: Floats
     context_scale: Floats
-    output: Quantizer
+    outputs: tuple[Quantizer, ...]
 
 
 @dataclass(frozen=True)
 class LoweredNorm:
-    """An AddLayerNormQuantize: `gamma` and `beta` `[E, C]`."""
+    """An AddLayerNormQuantize, `gamma` and `beta` `[E, C]`; quantizers of `outputs` after the first are Quantize ops."""
 
     gamma: Floats
     beta: Floats
-    output: Quantizer
+    outputs: tuple[Quantizer, ...]
+
+
+@dataclass(frozen=True)
+class LoweredWords:
+    """A PackedBinaryEmbedding; leading axes are 1 or E."""
+
+    weight: NDArray[np.uint8]
+    scale: Floats
 
 
 @dataclass(frozen=True)
 class LoweredEmbedding:
-    """Word rows and the tables that are added to them; leading axes are 1 or E."""
+    """Word rows, a sum of tables, and the tables that are added to them; leading axes are 1 or E."""
 
     k: int
-    weight: NDArray[np.uint8]
-    scale: Floats
+    words: tuple[LoweredWords, ...]
     position: Floats
     token_type: Floats
     norm: LoweredNorm
@@ -103,9 +132,9 @@ class LoweredEmbedding:
 
 @dataclass(frozen=True)
 class LoweredLayer:
-    """The seven ops of a layer."""
+    """The seven ops of a layer. `qkv` is one linear for query, key and value side by side, or one for each."""
 
-    qkv: LoweredQuantizedLinear
+    qkv: tuple[LoweredQuantizedLinear, ...]
     attention: LoweredAttention
     attention_output: LoweredLinear
     attention_norm: LoweredNorm
@@ -126,6 +155,7 @@ class LoweredEnsemble:
     embedding: LoweredEmbedding
     layers: tuple[LoweredLayer, ...]
     pooler: LoweredLinear
+    pooler_activation: str
     classifier_weight: Floats
     classifier_bias: Floats
 
@@ -134,48 +164,88 @@ def _inverse(step: NDArray[Any]) -> Floats:
     return (np.float32(1) / step.astype(np.float32)).astype(np.float32)
 
 
+def _distinct(quantizers: Sequence[Quantizer]) -> tuple[tuple[Quantizer, ...], list[int]]:
+    """The quantizers that differ, and which of them stands for each one given."""
+    distinct: list[Quantizer] = []
+    places = []
+    for quantizer in quantizers:
+        found = [i for i, other in enumerate(distinct) if quantizer.equals(other)]
+        places.append(found[0] if found else len(distinct))
+        if not found:
+            distinct.append(quantizer)
+    return tuple(distinct), places
+
+
 class _Lowering:
     def __init__(self, ensemble: PackedEnsemble) -> None:
         self.config = ensemble.config
         self.tensors = ensemble.tensors
 
-    def input_quantizer(self, linear: str, code: CodeType) -> Quantizer:
-        """The quantizer in front of a linear: one step for all channels of a member."""
-        shift: Floats = self.tensors[f"{linear}.shift"]
-        step = np.broadcast_to(self.tensors[f"{linear}.step"][:, None], shift.shape)
-        return Quantizer(shift, _inverse(step), code)
-
     def layer_code(self, i: int, use: str) -> CodeType:
         return self.config.quantization.layers[i].code(use)
 
-    def hidden_quantizer(self, i: int) -> Quantizer:
-        """The quantizer of layer `i`'s input; after the last layer, the pooler's."""
+    def terms(self, name: str) -> list[str]:
+        return term_names(name, self.config.quantization.terms)
+
+    def input_quantizer(self, term: str, code: CodeType) -> Quantizer:
+        """The quantizer in front of one term of a linear: one step for all channels of a member."""
+        shift: Floats = self.tensors[f"{term}.shift"]
+        step = np.broadcast_to(self.tensors[f"{term}.step"][:, None], shift.shape)
+        return Quantizer(shift, _inverse(step), code)
+
+    def inputs(self, linears: Sequence[str], code: CodeType) -> tuple[tuple[Quantizer, ...], list[int]]:
+        """The distinct quantizers of what linears take in, and the place of each linear's terms among them."""
+        return _distinct([self.input_quantizer(term, code) for name in linears for term in self.terms(name)])
+
+    def products(self, name: str, code: CodeType, sources: Sequence[int]) -> tuple[LoweredProduct, ...]:
+        """The terms of a linear, whose inputs are the quantizers at `sources`."""
+        bias: Floats = self.tensors[f"{name}.bias"]
+        products = []
+        for i, (term, source) in enumerate(zip(self.terms(name), sources, strict=True)):
+            scale = self.tensors[f"{term}.step"][:, None] * self.tensors[f"{term}.scale"]
+            k = self.tensors[f"{term}.shift"].shape[-1]
+            own = bias if i == 0 else np.zeros_like(bias)
+            products.append(LoweredProduct(k, source, code, self.tensors[f"{term}.bits"], scale, own))
+        return tuple(products)
+
+    def linear(self, name: str, code: CodeType) -> tuple[LoweredLinear, tuple[Quantizer, ...]]:
+        """A linear that alone takes in what it takes in, and the quantizers of that."""
+        quantizers, sources = self.inputs([name], code)
+        return LoweredLinear(self.products(name, code, sources)), quantizers
+
+    def norm(self, name: str, outputs: tuple[Quantizer, ...]) -> LoweredNorm:
+        return LoweredNorm(self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], outputs)
+
+    def qkv_names(self, i: int) -> list[str]:
+        uses = ("qkv",) if self.config.quantization.fused_qkv else ("query", "key", "value")
+        return [f"layers.{i}.{use}" for use in uses]
+
+    def hidden_quantizers(self, i: int) -> tuple[Quantizer, ...]:
+        """The quantizers of layer `i`'s input; after the last layer, the pooler's."""
         if i == self.config.encoder.layers:
-            return self.input_quantizer("pooler", CODE_TYPES[self.config.quantization.pooler])
-        return self.input_quantizer(f"layers.{i}.qkv", self.layer_code(i, "hidden"))
+            return self.inputs(["pooler"], CODE_TYPES[self.config.quantization.pooler])[0]
+        return self.inputs(self.qkv_names(i), self.layer_code(i, "hidden"))[0]
 
-    def linear(self, name: str, input_code: CodeType) -> LoweredLinear:
-        scale = self.tensors[f"{name}.step"][:, None] * self.tensors[f"{name}.scale"]
-        k = self.tensors[f"{name}.shift"].shape[-1]
-        return LoweredLinear(k, input_code, self.tensors[f"{name}.bits"], scale, self.tensors[f"{name}.bias"])
-
-    def quantized_linear(
-        self, name: str, input_code: CodeType, output: Quantizer, activation: int = 0
-    ) -> LoweredQuantizedLinear:
-        linear = self.linear(name, input_code)
-        return LoweredQuantizedLinear(**vars(linear), activation=activation, output=output)
-
-    def norm(self, name: str, output: Quantizer) -> LoweredNorm:
-        return LoweredNorm(self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], output)
-
-    def qkv_quantizer(self, i: int) -> Quantizer:
-        """Steps of query, key and value side by side, each head's repeated over its channels; the bias is the shift."""
+    def qkv_quantizers(self, i: int) -> list[Quantizer]:
+        """Steps of query, key and value, each head's repeated over its channels; the bias is the shift."""
         head_size = self.config.encoder.head_size
         steps = [self.tensors[f"layers.{i}.attention.{use}_step"] for use in ("query", "key", "value")]
-        step = np.concatenate([np.repeat(s, head_size, axis=1) for s in steps], axis=1)
-        return Quantizer(np.zeros_like(step), _inverse(step), self.layer_code(i, "attention"))
+        steps = [np.repeat(step, head_size, axis=1) for step in steps]
+        if self.config.quantization.fused_qkv:
+            steps = [np.concatenate(steps, axis=1)]
+        code = self.layer_code(i, "attention")
+        return [Quantizer(np.zeros_like(step), _inverse(step), code) for step in steps]
 
-    def attention(self, i: int) -> LoweredAttention:
+    def qkv(self, i: int) -> tuple[LoweredQuantizedLinear, ...]:
+        names, code = self.qkv_names(i), self.layer_code(i, "hidden")
+        _, sources = self.inputs(names, code)
+        terms = self.config.quantization.terms
+        return tuple(
+            LoweredQuantizedLinear(self.products(name, code, sources[j * terms : (j + 1) * terms]), 0, (output,))
+            for j, (name, output) in enumerate(zip(names, self.qkv_quantizers(i), strict=True))
+        )
+
+    def attention(self, i: int, outputs: tuple[Quantizer, ...]) -> LoweredAttention:
         encoder = self.config.encoder
         query, key, value, probability = (
             self.tensors[f"layers.{i}.attention.{use}_step"].astype(np.float64)
@@ -184,39 +254,46 @@ class _Lowering:
         return LoweredAttention(
             heads=encoder.heads,
             head_size=encoder.head_size,
-            channels=(0, encoder.hidden_size, 2 * encoder.hidden_size),
-            softmax=1,
+            softmax=int(self.config.quantization.layers[i].scores == "softmax"),
             input_code=self.layer_code(i, "attention"),
             probability_code=self.layer_code(i, "probability"),
             score_scale=(query * key / np.sqrt(encoder.head_size)).astype(np.float32),
             probability_inverse_step=_inverse(probability),
             context_scale=(probability * value).astype(np.float32),
-            output=self.input_quantizer(f"layers.{i}.attention_output", self.layer_code(i, "context")),
+            outputs=outputs,
         )
 
     def layer(self, i: int) -> LoweredLayer:
         name = f"layers.{i}"
-        codes = {use: self.layer_code(i, use) for use in ("hidden", "context", "ffn", "intermediate")}
-        activation = ACTIVATION_NUMBERS[self.config.encoder.activation]
-        intermediate = self.input_quantizer(f"{name}.ffn_out", codes["intermediate"])
+        attention_output, context = self.linear(f"{name}.attention_output", self.layer_code(i, "context"))
+        ffn_code = self.layer_code(i, "ffn")
+        ffn_inputs, sources = self.inputs([f"{name}.ffn_in"], ffn_code)
+        ffn_out, intermediate = self.linear(f"{name}.ffn_out", self.layer_code(i, "intermediate"))
         return LoweredLayer(
-            qkv=self.quantized_linear(f"{name}.qkv", codes["hidden"], self.qkv_quantizer(i)),
-            attention=self.attention(i),
-            attention_output=self.linear(f"{name}.attention_output", codes["context"]),
-            attention_norm=self.norm(f"{name}.attention_norm", self.input_quantizer(f"{name}.ffn_in", codes["ffn"])),
-            ffn_in=self.quantized_linear(f"{name}.ffn_in", codes["ffn"], intermediate, activation),
-            ffn_out=self.linear(f"{name}.ffn_out", codes["intermediate"]),
-            ffn_norm=self.norm(f"{name}.ffn_norm", self.hidden_quantizer(i + 1)),
+            qkv=self.qkv(i),
+            attention=self.attention(i, context),
+            attention_output=attention_output,
+            attention_norm=self.norm(f"{name}.attention_norm", ffn_inputs),
+            ffn_in=LoweredQuantizedLinear(
+                self.products(f"{name}.ffn_in", ffn_code, sources),
+                ACTIVATION_NUMBERS[self.config.encoder.activation],
+                intermediate,
+            ),
+            ffn_out=ffn_out,
+            ffn_norm=self.norm(f"{name}.ffn_norm", self.hidden_quantizers(i + 1)),
         )
 
     def embedding(self) -> LoweredEmbedding:
+        words = [
+            LoweredWords(self.tensors[f"{term}.bits"], self.tensors[f"{term}.scale"])
+            for term in self.terms("embeddings.word")
+        ]
         return LoweredEmbedding(
             k=self.config.encoder.hidden_size,
-            weight=self.tensors["embeddings.word.bits"],
-            scale=self.tensors["embeddings.word.scale"],
+            words=tuple(words),
             position=self.tensors["embeddings.position"],
             token_type=self.tensors["embeddings.token_type"],
-            norm=self.norm("embeddings.norm", self.hidden_quantizer(0)),
+            norm=self.norm("embeddings.norm", self.hidden_quantizers(0)),
         )
 
 
@@ -227,7 +304,8 @@ def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
         epsilon=config.encoder.layer_norm_epsilon,
         embedding=lowering.embedding(),
         layers=tuple(lowering.layer(i) for i in range(config.encoder.layers)),
-        pooler=lowering.linear("pooler", CODE_TYPES[config.quantization.pooler]),
+        pooler=lowering.linear("pooler", CODE_TYPES[config.quantization.pooler])[0],
+        pooler_activation=config.encoder.pooler_activation,
         classifier_weight=ensemble.tensors["classifier.weight"],
         classifier_bias=ensemble.tensors["classifier.bias"],
     )

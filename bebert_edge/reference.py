@@ -17,6 +17,7 @@ from bebert_edge.codes import CodeType, from_triple
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.lowering import (
+    ACTIVATION_NUMBERS,
     LoweredAttention,
     LoweredLayer,
     LoweredLinear,
@@ -226,68 +227,82 @@ def add_layer_norm_quantize(
     return y, _quantize(y, shift, inverse_step, output_code)
 
 
-def _matmul(linear: LoweredLinear, codes: Codes) -> Floats:
-    return packed_binary_matmul(
-        codes, linear.weight, linear.scale, linear.bias, k=linear.k, input_code=linear.input_code.triple
-    )
+def _linear(linear: LoweredLinear, codes: Sequence[Codes]) -> Floats:
+    """A sum of products, from the first to the last; `codes` are those of each quantizer of the input."""
+    y = None
+    for product in linear.products:
+        term = packed_binary_matmul(
+            codes[product.source],
+            product.weight,
+            product.scale,
+            product.bias,
+            k=product.k,
+            input_code=product.input_code.triple,
+        )
+        y = term if y is None else y + term
+    assert y is not None
+    return y
 
 
-def _matmul_quantize(linear: LoweredQuantizedLinear, codes: Codes) -> Codes:
-    return packed_binary_matmul_quantize(
-        codes,
-        linear.weight,
-        linear.scale,
-        linear.bias,
-        linear.output.shift,
-        linear.output.inverse_step,
-        k=linear.k,
-        input_code=linear.input_code.triple,
-        output_code=linear.output.code.triple,
-        activation=linear.activation,
-    )
+def _quantized_linear(linear: LoweredQuantizedLinear, codes: Sequence[Codes]) -> list[Codes]:
+    y = activate(_linear(linear, codes), linear.activation)
+    return [_quantize(y, output.shift, output.inverse_step, output.code.triple) for output in linear.outputs]
 
 
-def _attention(attention: LoweredAttention, qkv: Codes, offsets: Ids) -> Codes:
-    return binary_attention(
-        qkv,
-        qkv,
-        qkv,
-        offsets,
-        offsets,
-        attention.score_scale,
-        attention.probability_inverse_step,
-        attention.context_scale,
-        attention.output.shift,
-        attention.output.inverse_step,
-        heads=attention.heads,
-        head_size=attention.head_size,
-        channels=attention.channels,
-        softmax=attention.softmax,
-        input_code=attention.input_code.triple,
-        probability_code=attention.probability_code.triple,
-        output_code=attention.output.code.triple,
-    )
+def _attention(
+    attention: LoweredAttention, attended: Sequence[Codes], channels: Sequence[int], offsets: Ids
+) -> list[Codes]:
+    query, key, value = attended
+    return [
+        binary_attention(
+            query,
+            key,
+            value,
+            offsets,
+            offsets,
+            attention.score_scale,
+            attention.probability_inverse_step,
+            attention.context_scale,
+            output.shift,
+            output.inverse_step,
+            heads=attention.heads,
+            head_size=attention.head_size,
+            channels=channels,
+            softmax=attention.softmax,
+            input_code=attention.input_code.triple,
+            probability_code=attention.probability_code.triple,
+            output_code=output.code.triple,
+        )
+        for output in attention.outputs
+    ]
 
 
-def _norm(norm: LoweredNorm, x: Floats, residual: Floats, epsilon: float) -> tuple[Floats, Codes]:
-    output = norm.output
-    return add_layer_norm_quantize(
+def _norm(norm: LoweredNorm, x: Floats, residual: Floats, epsilon: float) -> tuple[Floats, list[Codes]]:
+    first, *others = norm.outputs
+    y, codes = add_layer_norm_quantize(
         x,
         residual,
         norm.gamma,
         norm.beta,
-        output.shift,
-        output.inverse_step,
+        first.shift,
+        first.inverse_step,
         epsilon=epsilon,
-        output_code=output.code.triple,
+        output_code=first.code.triple,
     )
+    return y, [codes, *(_quantize(y, other.shift, other.inverse_step, other.code.triple) for other in others)]
 
 
-def _layer(layer: LoweredLayer, hidden: Floats, codes: Codes, offsets: Ids, epsilon: float) -> tuple[Floats, Codes]:
-    context = _attention(layer.attention, _matmul_quantize(layer.qkv, codes), offsets)
-    hidden, codes = _norm(layer.attention_norm, _matmul(layer.attention_output, context), hidden, epsilon)
-    intermediate = _matmul_quantize(layer.ffn_in, codes)
-    return _norm(layer.ffn_norm, _matmul(layer.ffn_out, intermediate), hidden, epsilon)
+def _layer(
+    layer: LoweredLayer, hidden: Floats, codes: Sequence[Codes], offsets: Ids, epsilon: float
+) -> tuple[Floats, list[Codes]]:
+    attended = [_quantized_linear(linear, codes)[0] for linear in layer.qkv]
+    width, channels = layer.attention.heads * layer.attention.head_size, (0, 0, 0)
+    if len(attended) == 1:
+        attended, channels = attended * 3, (0, width, 2 * width)
+    context = _attention(layer.attention, attended, channels, offsets)
+    hidden, codes = _norm(layer.attention_norm, _linear(layer.attention_output, context), hidden, epsilon)
+    intermediate = _quantized_linear(layer.ffn_in, codes)
+    return _norm(layer.ffn_norm, _linear(layer.ffn_out, intermediate), hidden, epsilon)
 
 
 def combine(member_logits: Floats, config: EnsembleConfig) -> Floats:
@@ -342,13 +357,21 @@ def forward(
     offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int64)
 
     embedding = model.embedding
-    rows = packed_binary_embedding(input_ids[real], embedding.weight, embedding.scale, k=embedding.k)
+    word, *second = (
+        packed_binary_embedding(input_ids[real], words.weight, words.scale, k=embedding.k) for words in embedding.words
+    )
+    rows = word + second[0] if second else word
     table = embedding.position[:, columns] + embedding.token_type[:, types[real]]
     hidden, codes = _norm(embedding.norm, rows, table, model.epsilon)
     for layer in model.layers:
         hidden, codes = _layer(layer, hidden, codes, offsets, model.epsilon)
 
     # The last norm already quantizes for the pooler, which sees the first token of each sequence.
-    pooled = np.tanh(_matmul(model.pooler, codes[:, offsets[:-1]]))
+    dense = _linear(model.pooler, [code[:, offsets[:-1]] for code in codes])
+    pooled = (
+        np.tanh(dense)
+        if model.pooler_activation == "tanh"
+        else activate(dense, ACTIVATION_NUMBERS[model.pooler_activation])
+    )
     member_logits = pooled @ model.classifier_weight.swapaxes(1, 2) + model.classifier_bias[:, None]
     return combine(member_logits, ensemble.config), member_logits

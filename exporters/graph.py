@@ -9,6 +9,7 @@ the graph has the same nodes for one member or eight.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ from bebert_edge.lowering import (
     LoweredLayer,
     LoweredLinear,
     LoweredNorm,
+    LoweredProduct,
     LoweredQuantizedLinear,
     Quantizer,
     lower,
@@ -82,67 +84,95 @@ class _Graph:
             self.constant(f"{name}.inverse_step", quantizer.inverse_step, "quantizers"),
         ]
 
-    def matmul(self, linear: LoweredLinear, codes: str, name: str) -> str:
-        inputs = [
-            codes,
-            self.constant(f"{name}.weight", linear.weight, "encoder bits"),
-            self.constant(f"{name}.scale", linear.scale, "encoder scales"),
-            self.constant(f"{name}.bias", linear.bias, "biases"),
+    def linear(self, linear: LoweredLinear, codes: list[str], name: str) -> str:
+        """A sum of products; `codes` are those of each quantizer of the input. Returns the name of the float output."""
+        total = ""
+        for i, product in enumerate(linear.products):
+            term = name if i == 0 else f"{name}.second"
+            self.op("PackedBinaryMatMul", self._product(product, codes, term), term, **_product_attributes(product))
+            total = self.node("Add", [total, term], f"{name}.sum") if total else term
+        return total
+
+    def quantized_linear(self, linear: LoweredQuantizedLinear, codes: list[str], name: str) -> list[str]:
+        """Returns the names of the codes of each output quantizer: of one product and one quantizer in one op."""
+        if len(linear.products) > 1 or len(linear.outputs) > 1:
+            return self.quantize(self.linear(linear, codes, name), linear.outputs, f"{name}.codes", linear.activation)
+        (product,), (output,) = linear.products, linear.outputs
+        inputs = self._product(product, codes, name) + self.quantizer(name, output)
+        attributes: dict[str, Any] = {"output_code": output.code.triple, "activation": linear.activation}
+        return [self.op("PackedBinaryMatMulQuantize", inputs, name, **_product_attributes(product), **attributes)]
+
+    def quantize(self, x: str, quantizers: Sequence[Quantizer], name: str, activation: int = 0) -> list[str]:
+        """Returns the names of the codes of a float tensor by each quantizer."""
+        names = [_place(name, i) for i in range(len(quantizers))]
+        for output, quantizer in zip(names, quantizers, strict=True):
+            attributes: dict[str, Any] = {"activation": activation} if activation else {}
+            inputs, code = [x, *self.quantizer(output, quantizer)], quantizer.code.triple
+            self.op("Quantize", inputs, output, output_code=code, **attributes)
+        return names
+
+    def _product(self, product: LoweredProduct, codes: list[str], name: str) -> list[str]:
+        return [
+            codes[product.source],
+            self.constant(f"{name}.weight", product.weight, "encoder bits"),
+            self.constant(f"{name}.scale", product.scale, "encoder scales"),
+            self.constant(f"{name}.bias", product.bias, "biases"),
         ]
-        attributes: dict[str, Any] = {"k": linear.k, "input_code": linear.input_code.triple}
-        if not isinstance(linear, LoweredQuantizedLinear):
-            return self.op("PackedBinaryMatMul", inputs, name, **attributes)
-        return self.op(
-            "PackedBinaryMatMulQuantize",
-            inputs + self.quantizer(name, linear.output),
-            name,
-            **attributes,
-            output_code=linear.output.code.triple,
-            activation=linear.activation,
-        )
 
     def attention(
         self,
         attention: LoweredAttention,
-        codes: tuple[str, str, str],
+        attended: tuple[str, str, str],
         channels: tuple[int, int, int],
         offsets: list[str],
         name: str,
-    ) -> str:
+    ) -> list[str]:
         """Of the codes of query, key and value; `channels` are where they begin in them."""
         scales = {
             "score_scale": attention.score_scale,
             "probability_inverse_step": attention.probability_inverse_step,
             "context_scale": attention.context_scale,
         }
-        return self.op(
-            "BinaryAttention",
-            [*codes, *offsets]
-            + [self.constant(f"{name}.{key}", value, "quantizers") for key, value in scales.items()]
-            + self.quantizer(name, attention.output),
-            name,
-            heads=attention.heads,
-            head_size=attention.head_size,
-            channels=channels,
-            softmax=attention.softmax,
-            input_code=attention.input_code.triple,
-            probability_code=attention.probability_code.triple,
-            output_code=attention.output.code.triple,
-        )
+        names = [_place(name, i) for i in range(len(attention.outputs))]
+        for output, quantizer in zip(names, attention.outputs, strict=True):
+            self.op(
+                "BinaryAttention",
+                [*attended, *offsets]
+                + [self.constant(f"{name}.{key}", value, "quantizers") for key, value in scales.items()]
+                + self.quantizer(output, quantizer),
+                output,
+                heads=attention.heads,
+                head_size=attention.head_size,
+                channels=channels,
+                softmax=attention.softmax,
+                input_code=attention.input_code.triple,
+                probability_code=attention.probability_code.triple,
+                output_code=quantizer.code.triple,
+            )
+        return names
 
-    def norm(self, norm: LoweredNorm, x: str, residual: str, epsilon: float, name: str) -> tuple[str, str]:
-        """Returns the names of the float output and of the codes."""
+    def norm(self, norm: LoweredNorm, x: str, residual: str, epsilon: float, name: str) -> tuple[str, list[str]]:
+        """Returns the names of the float output and of the codes of each quantizer."""
+        first, *others = norm.outputs
         outputs = [name, f"{name}.codes"]
         inputs = [
             x,
             residual,
             self.constant(f"{name}.gamma", norm.gamma, "layer norms"),
             self.constant(f"{name}.beta", norm.beta, "layer norms"),
-            *self.quantizer(name, norm.output),
+            *self.quantizer(name, first),
         ]
-        code = norm.output.code.triple
+        code = first.code.triple
         self.op("AddLayerNormQuantize", inputs, name, outputs=outputs, epsilon=epsilon, output_code=code)
-        return outputs[0], outputs[1]
+        return name, [outputs[1], *self.quantize(name, others, f"{name}.more_codes")]
+
+
+def _product_attributes(product: LoweredProduct) -> dict[str, Any]:
+    return {"k": product.k, "input_code": product.input_code.triple}
+
+
+def _place(name: str, i: int) -> str:
+    return f"{name}.{i + 1}" if i else name
 
 
 def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, int]]:
@@ -243,10 +273,13 @@ def _remove_padding(graph: _Graph) -> _Tokens:
     return _Tokens(ids, types, positions, offsets, first, first_offsets)
 
 
-def _embed(graph: _Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: float) -> tuple[str, str]:
-    weight = graph.constant("embeddings.word.weight", embedding.weight, "word embedding bits")
-    scale = graph.constant("embeddings.word.scale", embedding.scale, "word embedding scales")
-    word = graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], "embeddings.word", k=embedding.k)
+def _embed(graph: _Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: float) -> tuple[str, list[str]]:
+    word = ""
+    for words, name in zip(embedding.words, ("embeddings.word", "embeddings.word.second"), strict=False):
+        weight = graph.constant(f"{name}.weight", words.weight, "word embedding bits")
+        scale = graph.constant(f"{name}.scale", words.scale, "word embedding scales")
+        graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], name, k=embedding.k)
+        word = graph.node("Add", [word, name], "embeddings.word.sum") if word else name
 
     part = "position and type embeddings"
     position = graph.constant("embeddings.position.weight", embedding.position, part)
@@ -261,41 +294,74 @@ def _layer(
     graph: _Graph,
     layer: LoweredLayer,
     hidden: str,
-    codes: str,
+    codes: list[str],
     tokens: _Tokens,
     epsilon: float,
     name: str,
     first_only: bool,
-) -> tuple[str, str]:
+) -> tuple[str, list[str]]:
     """The seven ops of a layer. The last layer goes on with the first tokens only, all that the pooler reads: eight."""
+    query_codes, offsets = codes, [tokens.offsets, tokens.offsets]
     if first_only:
-        query_end, end = layer.attention.channels[1], layer.qkv.bias.shape[1]
-        first_codes = graph.node("Gather", [codes, tokens.first], f"{name}.first_codes", axis=1)
-        query = graph.matmul(layer.qkv.rows(0, query_end), first_codes, f"{name}.query")
-        key_value = graph.matmul(layer.qkv.rows(query_end, end), codes, f"{name}.key_value")
-        attended = (query, key_value, key_value)
-        channels = (0, 0, layer.attention.channels[2] - query_end)
+        query_codes = _first(graph, codes, tokens, f"{name}.first_codes")
+        (hidden,) = _first(graph, [hidden], tokens, f"{name}.residual")
         offsets = [tokens.first_offsets, tokens.offsets]
-        hidden = graph.node("Gather", [hidden, tokens.first], f"{name}.residual", axis=1)
-    else:
-        qkv = graph.matmul(layer.qkv, codes, f"{name}.qkv")
-        attended, channels, offsets = (qkv, qkv, qkv), layer.attention.channels, [tokens.offsets, tokens.offsets]
+    attended, channels = _query_key_value(graph, layer, query_codes, codes, name)
     context = graph.attention(layer.attention, attended, channels, offsets, f"{name}.attention")
-    projected = graph.matmul(layer.attention_output, context, f"{name}.attention_output")
+    projected = graph.linear(layer.attention_output, context, f"{name}.attention_output")
     hidden, codes = graph.norm(layer.attention_norm, projected, hidden, epsilon, f"{name}.attention_norm")
-    intermediate = graph.matmul(layer.ffn_in, codes, f"{name}.ffn_in")
-    projected = graph.matmul(layer.ffn_out, intermediate, f"{name}.ffn_out")
+    intermediate = graph.quantized_linear(layer.ffn_in, codes, f"{name}.ffn_in")
+    projected = graph.linear(layer.ffn_out, intermediate, f"{name}.ffn_out")
     return graph.norm(layer.ffn_norm, projected, hidden, epsilon, f"{name}.ffn_norm")
 
 
-def _classify(graph: _Graph, model: LoweredEnsemble, codes: str) -> None:
+def _first(graph: _Graph, tensors: list[str], tokens: _Tokens, name: str) -> list[str]:
+    """The rows of the first tokens."""
+    return [graph.node("Gather", [x, tokens.first], _place(name, i), axis=1) for i, x in enumerate(tensors)]
+
+
+def _query_key_value(
+    graph: _Graph, layer: LoweredLayer, query_codes: list[str], codes: list[str], name: str
+) -> tuple[tuple[str, str, str], tuple[int, int, int]]:
+    """The tensors that hold query, key and value, and the channels at which they begin in them."""
+    if len(layer.qkv) == 3:
+        inputs = (query_codes, codes, codes)
+        uses = ("query", "key", "value")
+        query, key, value = (
+            graph.quantized_linear(linear, given, f"{name}.{use}")[0]
+            for linear, given, use in zip(layer.qkv, inputs, uses, strict=True)
+        )
+        return (query, key, value), (0, 0, 0)
+    (fused,) = layer.qkv
+    width = layer.attention.heads * layer.attention.head_size
+    if query_codes is codes:
+        (qkv,) = graph.quantized_linear(fused, codes, f"{name}.qkv")
+        return (qkv, qkv, qkv), (0, width, 2 * width)
+    (query,) = graph.quantized_linear(fused.rows(0, width), query_codes, f"{name}.query")
+    (key_value,) = graph.quantized_linear(fused.rows(width, 3 * width), codes, f"{name}.key_value")
+    return (query, key_value, key_value), (0, 0, width)
+
+
+def _classify(graph: _Graph, model: LoweredEnsemble, codes: list[str]) -> None:
     """Codes of the first tokens -> `member_logits`."""
-    dense = graph.matmul(model.pooler, codes, "pooler.dense")
-    pooled = graph.node("Tanh", [dense], "pooler")
+    dense = graph.linear(model.pooler, codes, "pooler.dense")
+    pooled = _activate(graph, dense, model.pooler_activation, "pooler")
     weight = graph.constant("classifier.weight", model.classifier_weight.swapaxes(1, 2), "classifier")
     bias = graph.constant("classifier.bias", model.classifier_bias[:, None], "classifier")
     graph.node("MatMul", [pooled, weight], "classifier")
     graph.node("Add", ["classifier", bias], "member_logits")
+
+
+def _activate(graph: _Graph, x: str, activation: str, name: str) -> str:
+    """Of floats that do not become codes: in standard ops, GELU by its error function."""
+    if activation != "gelu":
+        return graph.node({"tanh": "Tanh", "relu": "Relu"}[activation], [x], name)
+    constants = [graph.constant(f"float.{value}", np.array(value, np.float32), "graph") for value in (0.5**0.5, 1, 0.5)]
+    graph.node("Mul", [x, constants[0]], f"{name}.scaled")
+    graph.node("Erf", [f"{name}.scaled"], f"{name}.erf")
+    graph.node("Add", [f"{name}.erf", constants[1]], f"{name}.twice_phi")
+    graph.node("Mul", [x, f"{name}.twice_phi"], f"{name}.twice")
+    return graph.node("Mul", [f"{name}.twice", constants[2]], name)
 
 
 def _combine(graph: _Graph, config: EnsembleConfig) -> None:

@@ -51,7 +51,7 @@ def metadata_properties(ensemble: PackedEnsemble, parts: Mapping[str, int]) -> t
 
 def quantization_summary(config: EnsembleConfig) -> str:
     """For example `1-bit weights, activations int4 and uint4`: code types, the most frequent first."""
-    codes = Counter(name for layer in config.quantization.layers for name in asdict(layer).values())
+    codes = Counter(name for layer in config.quantization.layers for name in layer.codes().values())
     codes[config.quantization.pooler] += 1
     return "1-bit weights, activations " + " and ".join(name for name, _ in codes.most_common())
 

@@ -96,6 +96,10 @@ def random_ensemble(
     max_length: int = 32,
     combination: str = "logits",
     temperature: float = 1.0,
+    head_size: int = 0,
+    pooler_activation: str = "tanh",
+    terms: int = 1,
+    fused_qkv: bool = True,
     seed: int = 0,
 ) -> PackedEnsemble:
     """A valid ensemble of random weights whose codes take many different values.
@@ -118,8 +122,10 @@ def random_ensemble(
             token_types=2,
             layer_norm_epsilon=1e-12,
             activation=activation,
+            head_size=head_size,
+            pooler_activation=pooler_activation,
         ),
-        quantization=QuantizationConfig(layers=(layer,) * layers, pooler=layer.hidden),
+        quantization=QuantizationConfig((layer,) * layers, layer.hidden, terms, fused_qkv),
         task=TaskConfig(problem=problem, text_pair=text_pair),
         labels=tuple(labels),
         max_length=max_length,
@@ -165,6 +171,9 @@ def _step(name: str, layer: LayerQuantization) -> float:
         return 0.1 if code.high == 1 else 0.5 / code.high
     uses = {
         "qkv": "hidden",
+        "query": "hidden",
+        "key": "hidden",
+        "value": "hidden",
         "attention": "attention",
         "attention_output": "context",
         "ffn_in": "ffn",

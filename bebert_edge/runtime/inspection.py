@@ -83,7 +83,9 @@ def quantization_by_layer(quantization: QuantizationConfig) -> dict[str, str]:
     """Code types by range of equal layers, e.g. `{"layers 0-2": "hidden int4, ...", "pooler": "int4"}`."""
     runs: list[tuple[int, int, str]] = []
     for i, layer in enumerate(quantization.layers):
-        text = ", ".join(f"{use} {code}" for use, code in asdict(layer).items())
+        text = ", ".join(f"{use} {code}" for use, code in layer.codes().items())
+        if layer.scores != "softmax":
+            text += f", {layer.scores} scores"
         if runs and runs[-1][2] == text:
             runs[-1] = (runs[-1][0], i, text)
         else:

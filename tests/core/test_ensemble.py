@@ -2,6 +2,7 @@
 """Saving, loading, validating and measuring a PackedEnsemble."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bebert_edge.config import EnsembleConfig
+from bebert_edge.config import EnsembleConfig, LayerQuantization
 from bebert_edge.ensemble import FILES, PackedEnsemble, tensor_specs
 from bebert_edge.errors import FormatError
 from support import random_ensemble
@@ -32,6 +33,48 @@ def test_a_saved_ensemble_loads_as_it_was(bits: int, tmp_path: Path) -> None:
     assert loaded.tensors.keys() == ensemble.tensors.keys()
     for name, array in ensemble.tensors.items():
         np.testing.assert_array_equal(loaded.tensors[name], array)
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        {"terms": 2, "fused_qkv": False, "head_size": 5, "pooler_activation": "relu"},
+        {"bits": replace(LayerQuantization.for_bits(1), scores="boolean")},
+        {"head_size": 8},
+    ],
+)
+def test_every_structure_loads_as_it_was(structure: dict[str, Any], tmp_path: Path) -> None:
+    ensemble = random_ensemble(**structure)
+    ensemble.save(tmp_path / "ensemble")
+    assert PackedEnsemble.load(tmp_path / "ensemble").config == ensemble.config
+
+
+def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
+    written = json.loads((saved / "config.json").read_text())
+    keys = {*written, *written["encoder"], *written["quantization"], *written["quantization"]["layers"][0]}
+    unusual = {"combination", "temperature", "head_size", "pooler_activation", "terms", "fused_qkv", "scores"}
+    assert not keys & unusual
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("encoder", "head_size", -1, "encoder.head_size is -1"),
+        ("encoder", "pooler_activation", "swish", "encoder.pooler_activation is 'swish'"),
+        ("quantization", "terms", 3, "quantization.terms is 3, expected 1 or 2"),
+        ("quantization", "fused_qkv", 1, "quantization.fused_qkv is 1"),
+    ],
+)
+def test_a_wrong_structure_is_refused(section: str, key: str, value: object, expected: str, saved: Path) -> None:
+    written = json.loads((saved / "config.json").read_text())
+    written[section][key] = value
+    with pytest.raises(FormatError, match=re.escape(expected)):
+        EnsembleConfig.from_json(json.dumps(written))
+
+
+def test_boolean_scores_want_boolean_probabilities() -> None:
+    with pytest.raises(FormatError, match=r"probability is 'uint4', expected 'bool' for boolean scores"):
+        replace(LayerQuantization.for_bits(4), scores="boolean")
 
 
 def test_size_counts_every_byte_of_the_directory(saved: Path) -> None:

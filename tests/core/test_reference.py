@@ -3,6 +3,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from bebert_edge import reference
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CODE_TYPES, CodeType, code_type, from_triple
+from bebert_edge.ensemble import PackedEnsemble, tensor_specs
 from bebert_edge.errors import FormatError
 from support import random_ensemble
 
@@ -160,6 +162,36 @@ def test_no_answer_depends_on_padding_or_company(bits: int) -> None:
     for row, length in enumerate([7, 4, 1]):
         alone, _ = reference.forward(ensemble, ids[row : row + 1, :length], np.ones((1, length), np.int64))
         np.testing.assert_allclose(logits[row], alone[0], atol=1e-6)
+
+
+def test_a_second_term_that_is_the_first_counts_it_twice() -> None:
+    """Halved scales, twice: the same sums but for a rounding, and so nearly the same logits."""
+    one = random_ensemble(bits=8, members=2)
+    config = replace(one.config, quantization=replace(one.config.quantization, terms=2))
+    two = PackedEnsemble(config, dict(one.tensors), one.tokenizer)
+    for name in tensor_specs(config):
+        source = name.replace(".second", "")
+        halved = name.endswith(".scale")
+        two.tensors[name] = one.tensors[source] / np.float32(2) if halved else one.tensors[source]
+    two.validate()
+    ids, mask = np.array([[2, 9, 4, 5]]), np.ones((1, 4), np.int64)
+    np.testing.assert_allclose(reference.forward(two, ids, mask)[1], reference.forward(one, ids, mask)[1], atol=1e-4)
+
+
+def test_query_key_and_value_apart_are_the_fused_ones() -> None:
+    fused = random_ensemble(bits=4, members=2)
+    quantization = replace(fused.config.quantization, fused_qkv=False)
+    apart = PackedEnsemble(replace(fused.config, quantization=quantization), dict(fused.tensors), fused.tokenizer)
+    width = fused.config.encoder.attention_size
+    for name in [name for name in fused.tensors if ".qkv." in name]:
+        tensor = apart.tensors.pop(name)
+        for i, use in enumerate(("query", "key", "value")):
+            whole = name.endswith(("shift", "step"))
+            apart.tensors[name.replace("qkv", use)] = tensor if whole else tensor[:, i * width : (i + 1) * width]
+    apart.validate()
+    ids, mask = np.array([[2, 9, 4, 5]]), np.ones((1, 4), np.int64)
+    for found, expected in zip(reference.forward(apart, ids, mask), reference.forward(fused, ids, mask), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_members_do_not_influence_each_other() -> None:

@@ -145,10 +145,11 @@ def test_a_broken_export_fails_and_leaves_nothing(
 
     def lower_wrongly(ensemble: PackedEnsemble) -> lowering.LoweredEnsemble:
         model = lowering.lower(ensemble)
-        linear = model.layers[layer].ffn_out
-        value = np.array(getattr(linear, field))
+        (product,) = model.layers[layer].ffn_out.products
+        value = np.array(getattr(product, field))
         value[0, ::2] = 255 - value[0, ::2] if field == "weight" else value[0, ::2] + 1
-        wrong = replace(model.layers[layer], ffn_out=replace(linear, **{field: value}))
+        linear = lowering.LoweredLinear((replace(product, **{field: value}),))
+        wrong = replace(model.layers[layer], ffn_out=linear)
         return replace(model, layers=tuple(wrong if i == layer else good for i, good in enumerate(model.layers)))
 
     monkeypatch.setattr(graph_module, "lower", lower_wrongly)

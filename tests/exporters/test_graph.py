@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +24,14 @@ from bebert_edge.exporters import build_model
 from support import random_batch, random_ensemble
 
 BIBERT = LayerQuantization("sign", "sign", "bool", "ternary", "sign", "ternary")
+STRUCTURES: dict[str, dict[str, Any]] = {
+    "boolean scores": {"bits": replace(BIBERT, scores="boolean")},
+    "query, key and value apart": {"fused_qkv": False},
+    "narrow heads": {"head_size": 5},
+    "wide heads": {"bits": 1, "head_size": 9, "fused_qkv": False},
+    "pooler with relu": {"pooler_activation": "relu"},
+    "pooler with gelu": {"pooler_activation": "gelu"},
+}
 Feed = dict[str, np.ndarray]
 
 
@@ -59,6 +69,30 @@ def test_logits_are_the_reference_s(bits: int | LayerQuantization, activation: s
     found = session(build_model(ensemble)[0], native=native).run(["logits", "member_logits"], feed)
     for f, e in zip(found, expected(ensemble, feed), strict=True):
         np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_every_structure_is_the_reference_s(structure: str, native: bool) -> None:
+    arguments: dict[str, Any] = {"members": 2, **STRUCTURES[structure]}
+    ensemble = random_ensemble(**arguments)
+    feed = random_batch(ensemble, [5, 1, 14, 9], sequence=16)
+    found = session(build_model(ensemble)[0], native=native).run(["logits", "member_logits"], feed)
+    for f, e in zip(found, expected(ensemble, feed), strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-5)
+
+
+def test_terms_of_one_quantizer_share_its_codes() -> None:
+    """A ternary weight is two binary ones behind the same quantizer."""
+    ensemble = random_ensemble(terms=2, layers=1)
+    for name in list(ensemble.tensors):
+        if ".second." in name and not name.endswith(("bits", "scale")):
+            ensemble.tensors[name] = ensemble.tensors[name.replace(".second", "")]
+    apart, shared = (build_model(e)[0].graph.node for e in (random_ensemble(terms=2, layers=1), ensemble))
+    assert Counter(node.op_type for node in apart)["BinaryAttention"] == 2
+    found = Counter(node.op_type for node in shared)
+    assert found["BinaryAttention"] == 1
+    assert found["Quantize"] == 2 + 1  # of query, of key and value, and behind the activation
 
 
 @pytest.mark.parametrize("bits", [1, 4])
