@@ -104,7 +104,7 @@ class LoweredAttention:
 
 @dataclass(frozen=True)
 class LoweredNorm:
-    """An AddLayerNormQuantize, `gamma` and `beta` `[E, C]`; quantizers of `outputs` after the first are Quantize ops."""
+    """An AddLayerNormQuantize, `gamma` and `beta` `[E, C]`. Each quantizer of `outputs` but the first is a Quantize."""
 
     gamma: Floats
     beta: Floats
