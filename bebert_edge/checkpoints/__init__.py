@@ -3,18 +3,27 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.checkpoints import bert
-from bebert_edge.checkpoints.bert import Member
-from bebert_edge.checkpoints.files import CONFIG_FILE, read_json
+from bebert_edge.checkpoints.files import (
+    CONFIG_FILE,
+    TENSOR_FILE,
+    TOKENIZER_FILE,
+    read_json,
+    read_tensors,
+    read_tokenizer,
+)
+from bebert_edge.checkpoints.member import Member
+from bebert_edge.checkpoints.source import Floats, Source
 from bebert_edge.config import COMBINATIONS, TEMPERATURES, EnsembleConfig, is_temperature
 from bebert_edge.ensemble import PackedEnsemble, tensor_specs
 from bebert_edge.errors import CheckpointError, FormatError
@@ -24,7 +33,26 @@ __all__ = ["ENSEMBLE_FILE", "load"]
 ENSEMBLE_FILE = "ensemble.json"
 """Names the members of a latent ensemble, their weights, and how they are combined."""
 
-_FAMILIES = (bert,)
+
+class Family(Protocol):
+    """What the module of a family offers."""
+
+    NAME: str
+
+    def detect(self, config: Mapping[str, Any], names: Collection[str]) -> bool:
+        """Whether a checkpoint with this configuration and tensors of these names is of this family and no other."""
+
+    def read(self, source: Source) -> Member:
+        """Reads one member.
+
+        Raises:
+            CheckpointError: It is not as the family's checkpoints are.
+        """
+
+
+FAMILIES: tuple[Family, ...] = (
+    bert,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,19 +166,50 @@ def _is_inside(name: object) -> bool:
 
 
 def _load_member(directory: Path) -> Member:
-    config = read_json(directory / CONFIG_FILE)
-    for family in _FAMILIES:
-        if family.detect(config):
-            member: Member = family.load_member(directory)
-            return member
+    config_path = directory / CONFIG_FILE
+    config = read_json(config_path)
     if "family" in config and "member_weights" in config:
         raise CheckpointError(f"{directory} is packed already: continue with 'bebert-edge export {directory}'")
+    state = _rename(read_tensors(directory))
+    family = _family(directory, config, state)
+    source = Source(directory / TENSOR_FILE, config_path, config, state, read_tokenizer(directory))
+    member = family.read(source)
+    _check_vocabulary(directory, member)
+    return member
+
+
+def _rename(state: dict[str, Floats]) -> dict[str, Floats]:
+    """Names of today, whatever version of PyTorch or transformers wrote them."""
+    renamed = {}
+    for name, tensor in state.items():
+        new = name.removeprefix("module.")
+        for old, today in ((".gamma", ".weight"), (".beta", ".bias")):
+            if new.endswith(f"LayerNorm{old}"):
+                new = new.removesuffix(old) + today
+        if not new.endswith("embeddings.position_ids"):
+            renamed[new] = tensor
+    return renamed
+
+
+def _family(directory: Path, config: dict[str, Any], names: Collection[str]) -> Family:
+    for family in FAMILIES:
+        if family.detect(config, names):
+            return family
     kind = config.get("model_type", "unknown")
     raise CheckpointError(
         f"{directory} is a checkpoint of model type {kind!r} without a section {bert.SECTION!r} in {CONFIG_FILE}: "
         "expected one that 'bebert-edge train' wrote; binarize a float BERT with "
         f"'bebert-edge train FILE --backbone {directory} -o OUT'"
     )
+
+
+def _check_vocabulary(directory: Path, member: Member) -> None:
+    tokens, embedded = len(json.loads(member.tokenizer)["model"]["vocab"]), member.encoder.vocab_size
+    if tokens > embedded:
+        raise CheckpointError(
+            f"{directory / TOKENIZER_FILE} has {tokens} tokens, but the model embeds {embedded}: "
+            "the tokenizer is another model's"
+        )
 
 
 def _check_agreement(first_path: Path, first: Member, path: Path, member: Member) -> None:

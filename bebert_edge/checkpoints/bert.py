@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.bits import pack_bits
-from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, read_json, read_tensors, read_tokenizer
+from bebert_edge.checkpoints.member import Member
+from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.config import PROBLEMS, EncoderConfig, LayerQuantization, QuantizationConfig, TaskConfig
 from bebert_edge.errors import CheckpointError, FormatError
 
+NAME = "bert"
 FORMAT_VERSION = 1
 SECTION = "bebert_edge"
 """Key of `config.json` that says how a latent checkpoint was binarized."""
 MINIMUM_STEP = 1e-6
 """Steps are learned freely and used no smaller than this."""
 
-Floats = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class Member:
-    """One member as the packed ensemble wants it, tensors without the leading axis."""
-
-    encoder: EncoderConfig
-    quantization: QuantizationConfig
-    task: TaskConfig
-    labels: tuple[str, ...]
-    max_length: int
-    tensors: dict[str, NDArray[Any]]
-    tokenizer: str
-
-
-def detect(config: dict[str, Any]) -> bool:
-    """Whether a `config.json` is of this family."""
+def detect(config: Mapping[str, Any], names: Collection[str] = ()) -> bool:
+    """Whether a checkpoint is of this family: its `config.json` says so, whatever its tensors are called."""
     return SECTION in config and config.get("model_type") == "bert"
 
 
@@ -53,67 +38,32 @@ def binarize_rows(latent: Floats) -> tuple[NDArray[np.bool_], Floats]:
     return centred >= 0, np.abs(centred).mean(-1, dtype=np.float64).astype(np.float32)
 
 
-class _Reader:
-    """Hands out the tensors of one file, each checked for shape and finite values."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / TENSOR_FILE
-        self.tensors = read_tensors(directory)
-
-    def __call__(self, name: str, *shape: int) -> Floats:
-        if name not in self.tensors:
-            raise CheckpointError(
-                f"{self.path}: tensor {name} is missing, expected shape {list(shape)}: "
-                "the checkpoint is incomplete; copy it again or train it again with 'bebert-edge train'"
-            )
-        tensor = self.tensors.pop(name)
-        if tensor.shape != shape:
-            raise CheckpointError(
-                f"{self.path}: tensor {name} has shape {list(tensor.shape)}, expected {list(shape)} by {CONFIG_FILE}"
-            )
-        finite = np.isfinite(tensor)
-        if not finite.all():
-            index = [int(i) for i in np.argwhere(~finite)[0]]
-            raise CheckpointError(
-                f"{self.path}: tensor {name} is {tensor[tuple(index)]} at {index}, expected finite numbers: "
-                "training diverged; train again with a lower --learning-rate"
-            )
-        return tensor
-
-    def step(self, name: str) -> Floats:
-        return np.maximum(self(name), np.float32(MINIMUM_STEP))
-
-    def finish(self) -> None:
-        if self.tensors:
-            unknown = min(self.tensors)
-            raise CheckpointError(f"{self.path}: tensor {unknown} is unknown: docs/latent.md lists the tensors")
+def _step(read: Reader, name: str) -> Floats:
+    return np.maximum(read(name), np.float32(MINIMUM_STEP))
 
 
-def _integer(config: dict[str, Any], key: str, path: Path) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{path}: {key} is {value!r}, expected an integer >= 1")
-    return value
-
-
-def _encoder(config: dict[str, Any], positions: int, path: Path) -> EncoderConfig:
-    epsilon = config.get("layer_norm_eps")
-    if not isinstance(epsilon, float) or not math.isfinite(epsilon) or epsilon <= 0:
-        raise CheckpointError(f"{path}: layer_norm_eps is {epsilon!r}, expected a number > 0")
+def _encoder(source: Source, positions: int) -> EncoderConfig:
     return EncoderConfig(
-        vocab_size=_integer(config, "vocab_size", path),
-        hidden_size=_integer(config, "hidden_size", path),
-        layers=_integer(config, "num_hidden_layers", path),
-        heads=_integer(config, "num_attention_heads", path),
-        intermediate_size=_integer(config, "intermediate_size", path),
+        vocab_size=source.integer("vocab_size"),
+        hidden_size=source.integer("hidden_size"),
+        layers=source.integer("num_hidden_layers"),
+        heads=source.integer("num_attention_heads"),
+        intermediate_size=source.integer("intermediate_size"),
         positions=positions,
-        token_types=_integer(config, "type_vocab_size", path),
-        layer_norm_epsilon=epsilon,
-        activation=config.get("hidden_act", ""),
+        token_types=source.integer("type_vocab_size"),
+        layer_norm_epsilon=source.number("layer_norm_eps"),
+        activation=source.config.get("hidden_act", ""),
     )
 
 
-def _section(config: dict[str, Any], path: Path) -> tuple[int, tuple[str, ...], TaskConfig, int]:
+def _integer(section: Mapping[str, Any], key: str, path: Path) -> int:
+    value = section.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(f"{path}: {SECTION}.{key} is {value!r}, expected an integer >= 1")
+    return value
+
+
+def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...], TaskConfig, int]:
     section = config[SECTION]
     if not isinstance(section, dict):
         raise CheckpointError(f"{path}: {SECTION} is {section!r}, expected an object")
@@ -143,29 +93,29 @@ def _binary(prefix: str, latent: Floats) -> Iterator[tuple[str, NDArray[Any]]]:
     yield f"{prefix}.scale", scale
 
 
-def _linear(read: _Reader, target: str, source: str, k: int, n: int) -> Iterator[tuple[str, NDArray[Any]]]:
+def _linear(read: Reader, target: str, source: str, k: int, n: int) -> Iterator[tuple[str, NDArray[Any]]]:
     yield f"{target}.shift", read(f"{source}.quantizer.shift", k)
-    yield f"{target}.step", read.step(f"{source}.quantizer.step")
+    yield f"{target}.step", _step(read, f"{source}.quantizer.step")
     yield from _binary(target, read(f"{source}.weight", n, k))
     yield f"{target}.bias", read(f"{source}.bias", n)
 
 
-def _norm(read: _Reader, target: str, source: str, hidden: int) -> Iterator[tuple[str, NDArray[Any]]]:
+def _norm(read: Reader, target: str, source: str, hidden: int) -> Iterator[tuple[str, NDArray[Any]]]:
     for name in ("weight", "bias"):
         yield f"{target}.{name}", read(f"{source}.{name}", hidden)
 
 
-def _layer(read: _Reader, i: int, shape: EncoderConfig) -> Iterator[tuple[str, NDArray[Any]]]:
+def _layer(read: Reader, i: int, shape: EncoderConfig) -> Iterator[tuple[str, NDArray[Any]]]:
     h, f = shape.hidden_size, shape.intermediate_size
     target, source = f"layers.{i}", f"bert.encoder.layer.{i}"
     attention = f"{source}.attention.self"
     yield f"{target}.qkv.shift", read(f"{attention}.input_quantizer.shift", h)
-    yield f"{target}.qkv.step", read.step(f"{attention}.input_quantizer.step")
+    yield f"{target}.qkv.step", _step(read, f"{attention}.input_quantizer.step")
     qkv = ("query", "key", "value")
     yield from _binary(f"{target}.qkv", np.concatenate([read(f"{attention}.{use}.weight", h, h) for use in qkv]))
     yield f"{target}.qkv.bias", np.concatenate([read(f"{attention}.{use}.bias", h) for use in qkv])
     for use in (*qkv, "probability"):
-        step = read.step(f"{attention}.{use}_quantizer.step")
+        step = _step(read, f"{attention}.{use}_quantizer.step")
         yield f"{target}.attention.{use}_step", np.full(shape.heads, step, np.float32)
     yield from _linear(read, f"{target}.attention_output", f"{source}.attention.output.dense", h, h)
     yield from _norm(read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
@@ -175,7 +125,7 @@ def _layer(read: _Reader, i: int, shape: EncoderConfig) -> Iterator[tuple[str, N
 
 
 def _tensors(
-    read: _Reader, shape: EncoderConfig, trained_positions: int, labels: int
+    read: Reader, shape: EncoderConfig, trained_positions: int, labels: int
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     h = shape.hidden_size
     embeddings = "bert.embeddings"
@@ -191,32 +141,25 @@ def _tensors(
     yield "classifier.bias", read("classifier.bias", labels)
 
 
-def load_member(directory: Path) -> Member:
+def read(source: Source) -> Member:
     """Reads one member.
 
     Raises:
-        CheckpointError: The directory does not follow docs/latent.md.
+        CheckpointError: It does not follow docs/latent.md.
     """
-    path = directory / CONFIG_FILE
-    config = read_json(path)
-    bits, labels, task, max_length = _section(config, path)
-    trained_positions = _integer(config, "max_position_embeddings", path)
+    path = source.config_path
+    bits, labels, task, max_length = _section(source.config, path)
+    labels, max_length = source.chosen_labels(len(labels)) or labels, source.max_length or max_length
+    trained_positions = source.integer("max_position_embeddings")
     if max_length > trained_positions:
-        raise CheckpointError(f"{path}: {SECTION}.max_length is {max_length}, but it has {trained_positions} positions")
+        raise CheckpointError(f"{path}: max_length is {max_length}, but it has {trained_positions} positions")
     try:
-        shape = _encoder(config, max_length, path)
+        shape = _encoder(source, max_length)
         LayerQuantization.for_bits(bits)
     except FormatError as error:
         raise CheckpointError(f"{path} cannot be packed: {error}") from error
-    read = _Reader(directory)
+    read = Reader(source)
     tensors = dict(_tensors(read, shape, trained_positions, len(labels)))
     read.finish()
-    return Member(
-        shape,
-        QuantizationConfig.for_bits(bits, shape.layers),
-        task,
-        labels,
-        max_length,
-        tensors,
-        read_tokenizer(directory, shape.vocab_size),
-    )
+    quantization = QuantizationConfig.for_bits(bits, shape.layers)
+    return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

@@ -56,19 +56,28 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(directory: Path) -> dict[str, NDArray[np.float32]]:
-    """Reads the tensors of a checkpoint directory, as float32.
+    """Reads the safetensors of a directory, as float32.
 
     Raises:
         CheckpointError: The file is missing, damaged, a pickle, or holds tensors that are not floats.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = directory / TENSOR_FILE
     if not path.is_file():
         pickles = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLE_SUFFIXES)
         if pickles:
             raise CheckpointError(f"{directory / pickles[0]} is a pickle, expected {TENSOR_FILE}: {_CONVERT}")
         raise CheckpointError(f"{path} is missing: a checkpoint needs {TENSOR_FILE}; see docs/latent.md")
+    return read_safetensors(path)
+
+
+def read_safetensors(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Reads a safetensors file, as float32.
+
+    Raises:
+        CheckpointError: The file is damaged, a pickle, or holds tensors that are not floats.
+    """
+    from safetensors import SafetensorError, safe_open
+
     with path.open("rb") as file:
         if file.read(4).startswith(_PICKLE_STARTS):
             raise CheckpointError(f"{path} is a pickle by its first bytes, expected safetensors: {_CONVERT}")
@@ -87,11 +96,11 @@ def read_tensors(directory: Path) -> dict[str, NDArray[np.float32]]:
     return tensors
 
 
-def read_tokenizer(directory: Path, vocab_size: int) -> str:
+def read_tokenizer(directory: Path) -> str:
     """Reads `tokenizer.json` and returns it without padding and truncation settings, in as few bytes as possible.
 
     Raises:
-        CheckpointError: It is missing, not a tokenizer, or its vocabulary is larger than the embedding table.
+        CheckpointError: It is missing or not a tokenizer.
     """
     path = directory / TOKENIZER_FILE
     if not path.is_file():
@@ -101,13 +110,8 @@ def read_tokenizer(directory: Path, vocab_size: int) -> str:
         )
     tokenizer = read_json(path)
     model = tokenizer.get("model")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(vocabulary, (dict, list)):
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), (dict, list)):
         raise CheckpointError(f"{path} has no vocabulary (model.vocab): expected a file saved by tokenizers")
-    if len(vocabulary) > vocab_size:
-        raise CheckpointError(
-            f"{path} has {len(vocabulary)} tokens, but the model embeds {vocab_size}: the tokenizer is another model's"
-        )
     # Whoever runs the model decides on both; left in, they would apply behind its back.
     tokenizer["padding"] = tokenizer["truncation"] = None
     return json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
