@@ -88,7 +88,7 @@ def gelu(x: Floats) -> Floats:
 
 
 def activate(y: Floats, activation: int) -> Floats:
-    """The activation between a product and its quantization: 0 none, 1 ReLU, 2 GELU."""
+    """The activation before a quantization: 0 none, 1 ReLU, 2 GELU."""
     if activation == 1:
         return np.maximum(y, np.float32(0))
     return gelu(y) if activation == 2 else y
@@ -119,9 +119,9 @@ def packed_binary_embedding(ids: Ids, weight: Codes, scale: Floats, *, k: int) -
     return sign * scale[:, ids, None]
 
 
-def quantize(x: Floats, shift: Floats, inverse_step: Floats, *, output_code: Code) -> Codes:
+def quantize(x: Floats, shift: Floats, inverse_step: Floats, *, output_code: Code, activation: int = 0) -> Codes:
     """`x [M, T, C]` -> codes `[E, T, stored C]`."""
-    return _quantize(x, shift, inverse_step, output_code)
+    return _quantize(activate(x, activation), shift, inverse_step, output_code)
 
 
 def packed_binary_matmul(

@@ -47,9 +47,11 @@ def PackedBinaryEmbedding(ids: INT64[...], weight: UINT8[...], scale: FLOAT[...]
 
 
 @script(ops)
-def Quantize(x: FLOAT[...], shift: FLOAT[...], inverse_step: FLOAT[...], output_code: Sequence[int]) -> UINT8[...]:
+def Quantize(
+    x: FLOAT[...], shift: FLOAT[...], inverse_step: FLOAT[...], output_code: Sequence[int], activation: int
+) -> UINT8[...]:
     """See docs/ops.md."""
-    return detail.Store(x, shift, inverse_step, code=output_code)
+    return detail.Store(detail.Activate(x, activation=activation), shift, inverse_step, code=output_code)
 
 
 @script(ops)

@@ -172,6 +172,7 @@ def with_noise(model: bytes) -> bytes:
         name="embeddings.noise.codes",
         domain=norm.domain,
         output_code=code.ints,
+        activation=0,
     )
     for node in (quantized, added):
         nodes.insert(at + 1, node)

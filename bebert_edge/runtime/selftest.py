@@ -131,7 +131,8 @@ def _cases(random: np.random.Generator) -> Iterator[_Case]:
         quantizer: Arrays = {"shift": floats(e, c), "inverse_step": positive(e, c)}
         linear: Arrays = {"weight": bits(e, c, c), "scale": positive(e, c), "bias": floats(e, c)}
         triple = code.triple
-        yield _Case(f"Quantize {name}", {"x": floats(e, t, c)}, quantizer, {"output_code": triple}, reference.quantize)
+        attributes = {"output_code": triple, "activation": 2}
+        yield _Case(f"Quantize {name}", {"x": floats(e, t, c)}, quantizer, attributes, reference.quantize)
         yield _Case(
             f"PackedBinaryMatMul {name}",
             {"codes": codes(code, e, t, c)},

@@ -206,7 +206,9 @@ void bench_rows(Isa isa, int64_t tokens, int64_t channels, NamedCode code) {
   std::printf("add_layer_norm_quantize %4lld x %4lld -> %-5s %8.1f us (median %8.1f)\n", (long long)tokens,
               (long long)channels, code.name, times.best * 1e6, times.median * 1e6);
   times = measure([&] {
-    quantize(isa, {x.data, shift.data, inverse_step.data, codes.data, 1, 1, tokens, channels, code.code}, host);
+    quantize(isa,
+             {x.data, shift.data, inverse_step.data, codes.data, 1, 1, tokens, channels, code.code, Activation::none},
+             host);
   });
   std::printf("quantize                %4lld x %4lld -> %-5s %8.1f us (median %8.1f)\n", (long long)tokens,
               (long long)channels, code.name, times.best * 1e6, times.median * 1e6);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "activation.h"
 #include "codes.h"
 
 namespace bebert {
@@ -60,6 +61,11 @@ static inline float gelu(float x) {
   q = q * s + 1.0f;
   const float phi = minimum(maximum(0.5f + xc * p / q, 1.490116119384765625e-08f), 1.0f);
   return x <= -kSaturation ? 0.0f : x * phi;
+}
+
+static inline float activate(float y, Activation activation) {
+  if (activation == Activation::none) return y;
+  return activation == Activation::relu ? maximum(y, 0.0f) : gelu(y);
 }
 
 // The level of a code of width 8.

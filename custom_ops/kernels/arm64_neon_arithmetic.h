@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "activation.h"
 #include "arm64_neon_intrinsics.h"
 #include "codes.h"
 
@@ -211,6 +212,13 @@ inline float32x4_t gelu(float32x4_t x) {
       vmaxq_f32(vaddq_f32(vdupq_n_f32(0.5f), ratio), vdupq_n_f32(1.490116119384765625e-08f)), vdupq_n_f32(1.0f));
   const uint32x4_t above = vcgtq_f32(x, negative_saturation);
   return vreinterpretq_f32_u32(vandq_u32(above, vreinterpretq_u32_f32(vmulq_f32(x, phi))));
+}
+
+template <Activation kActivation>
+inline float32x4_t activate(float32x4_t y) {
+  if (kActivation == Activation::relu) return vmaxq_f32(y, vdupq_n_f32(0));
+  if (kActivation == Activation::gelu) return gelu(y);
+  return y;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "activation.h"
 #include "codes.h"
 #include "x86_avx2_vectors.h"
 
@@ -130,6 +131,14 @@ inline void gelu(__m256 (&x)[4]) {
     const __m256 above = _mm256_cmp_ps(x[i], negative_saturation, _CMP_GT_OQ);
     x[i] = _mm256_and_ps(above, _mm256_mul_ps(x[i], phi));
   }
+}
+
+template <Activation kActivation>
+inline void activate(__m256 (&y)[4]) {
+  if (kActivation == Activation::gelu) gelu(y);
+  if (kActivation != Activation::relu) return;
+  BEBERT_UNROLL
+  for (int i = 0; i < 4; ++i) y[i] = _mm256_max_ps(y[i], _mm256_setzero_ps());
 }
 
 // Four vectors of eight int32 in 0 .. 255 to 32 bytes.

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "activation.h"
 #include "codes.h"
 #include "x86_avx512_intrinsics.h"
 
@@ -97,6 +98,13 @@ inline __m512 gelu(__m512 x) {
       _mm512_set1_ps(1.0f));
   const __mmask16 above = _mm512_cmp_ps_mask(x, negative_saturation, _CMP_GT_OQ);
   return _mm512_maskz_mul_ps(above, x, phi);
+}
+
+template <Activation kActivation>
+inline __m512 activate(__m512 y) {
+  if (kActivation == Activation::relu) return _mm512_max_ps(y, _mm512_setzero_ps());
+  if (kActivation == Activation::gelu) return gelu(y);
+  return y;
 }
 
 // gelu(x) in a third of the time, but for an error of at most kError + kRelativeError * |x|: x / 2 + a * (Phi(a) - 1/2)

@@ -16,8 +16,15 @@ struct QuantizeKernel {
   Node node;
   Isa isa;
   CodeType output_code;
+  Activation activation;
 
-  OrtStatus* create(const OrtKernelInfo* info) { return Attributes{node, info}.code("output_code", &output_code); }
+  OrtStatus* create(const OrtKernelInfo* info) {
+    const Attributes attributes = {node, info};
+    int64_t number = 0;
+    BEBERT_TRY(attributes.integer("activation", 0, 2, &number));
+    activation = static_cast<Activation>(number);
+    return attributes.code("output_code", &output_code);
+  }
 
   OrtStatus* compute(OrtKernelContext* context) const {
     const Call call(node, context);
@@ -36,6 +43,7 @@ struct QuantizeKernel {
     arguments.tokens = tokens.size;
     arguments.channels = channels.size;
     arguments.code = output_code;
+    arguments.activation = activation;
     const int64_t row_bytes = code_row_bytes(output_code, channels.size);
     BEBERT_TRY(call.output(0, {members.size, tokens.size, row_bytes}, &arguments.codes));
     KernelHost host(node.api, context);

@@ -65,6 +65,21 @@ def test_ternary_with_a_huge_inverse_step_is_the_sign_function() -> None:
     np.testing.assert_array_equal(codes, [[[0, 0, 1, 1, 2, 2]]])
 
 
+def test_an_activation_comes_before_the_quantization() -> None:
+    x = np.array([[[-9.0, -1.0, -0.2, 0.4, 1.0, 30.0]]], np.float32)
+    shift, inverse = np.full((1, 6), 0.25, np.float32), np.full((1, 6), 4, np.float32)
+    int8 = CODE_TYPES["int8"]
+
+    def values(**activation: int) -> list[int]:
+        stored = reference.quantize(x, shift, inverse, output_code=int8.triple, **activation)
+        return [int(value) for value in reference.values(stored, int8, 6)[0, 0]]
+
+    assert values() == values(activation=0) == [-35, -3, 0, 3, 5, 121]
+    assert values(activation=1) == [1, 1, 1, 3, 5, 121]
+    # x * Phi(x) is -0, -0.159, -0.084, 0.262, 0.841 and 30.
+    assert values(activation=2) == [1, 0, 1, 2, 4, 121]
+
+
 def test_fixed_exp_is_within_its_bound() -> None:
     t = -np.concatenate([np.linspace(0, 14, 200_001), np.geomspace(1e-9, 1e9, 1001)]).astype(np.float32)
     error = np.abs(reference.fixed_exp(t) - 32768 * np.exp(t.astype(np.float64)))

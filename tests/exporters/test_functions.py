@@ -146,7 +146,7 @@ def test_rounding_at_and_beside_ties(code: CodeType, evaluator: bool) -> None:
     )
     x = z.astype(np.float32)[None, None]
     zeros, ones = np.zeros(x.shape[1:], np.float32), np.ones(x.shape[1:], np.float32)
-    found = run_body("Quantize", x, zeros, ones, evaluator=evaluator, output_code=code.triple)
+    found = run_body("Quantize", x, zeros, ones, evaluator=evaluator, output_code=code.triple, activation=0)
     assert_equal(found, reference.quantize(x, zeros, ones, output_code=code.triple))
 
 
@@ -154,20 +154,29 @@ def test_rounding_at_and_beside_ties(code: CodeType, evaluator: bool) -> None:
 def test_ternary_with_a_huge_inverse_step_is_the_sign(evaluator: bool) -> None:
     x = np.array([[[-3.0, -1e-12, 0.0, -0.0, 1e-12, 3e8]]], np.float32)
     shift, inverse = np.zeros((1, 6), np.float32), np.full((1, 6), 2.0**64, np.float32)
-    (levels,) = run_body("Quantize", x, shift, inverse, evaluator=evaluator, output_code=CODE_TYPES["ternary"].triple)
+    attributes = {"output_code": CODE_TYPES["ternary"].triple, "activation": 0}
+    (levels,) = run_body("Quantize", x, shift, inverse, evaluator=evaluator, **attributes)
     np.testing.assert_array_equal(levels.astype(int) - 1, [[[-1, -1, 0, 0, 1, 1]]])
 
 
 @SMALL
-@given(seeds, st.integers(0, 3), st.booleans(), st.integers(0, 5), sizes, codes, evaluators)
+@given(seeds, st.integers(0, 3), st.booleans(), st.integers(0, 5), sizes, codes, st.integers(0, 2), evaluators)
 def test_quantize(
-    seed: int, members: int, shared: bool, tokens: int, channels: int, code: CodeType, evaluator: bool
+    seed: int,
+    members: int,
+    shared: bool,
+    tokens: int,
+    channels: int,
+    code: CodeType,
+    activation: int,
+    evaluator: bool,
 ) -> None:
     draw = Draw(seed)
     x = 3 * draw.floats(1 if shared else members, tokens, channels)
     arguments = x, draw.floats(members, channels), draw.positive(members, channels)
-    found = run_body("Quantize", *arguments, evaluator=evaluator, output_code=code.triple)
-    assert_equal(found, reference.quantize(*arguments, output_code=code.triple))
+    attributes: dict[str, Any] = {"output_code": code.triple, "activation": activation}
+    found = run_body("Quantize", *arguments, evaluator=evaluator, **attributes)
+    assert_equal(found, reference.quantize(*arguments, **attributes))
 
 
 @pytest.mark.parametrize("evaluator", [False, True])
@@ -191,6 +200,8 @@ def test_gelu_is_the_same_number_everywhere(evaluator: bool) -> None:
             "PackedBinaryMatMulQuantize", *arguments, constant=(1, 2, 3), evaluator=evaluator, **attributes
         )
         assert_equal(found, reference.packed_binary_matmul_quantize(*arguments, **attributes))
+        rest = {name: attributes[name] for name in ("output_code", "activation")}
+        assert_equal(run_body("Quantize", x[None, None], *arguments[4:], evaluator=evaluator, **rest), *found)
 
 
 @SMALL

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantize and PackedBinaryEmbedding.
+#include "../../custom_ops/kernels/arithmetic.h"
 #include "fuzz.h"
 #include "rows_case.h"
 
@@ -20,7 +21,9 @@ void fuzz_quantize(Fuzz& fuzz) {
   } else {
     for (const Array<float>* floats : {&inputs.x, &inputs.shift, &inputs.inverse_step}) vary_floats(random, *floats);
     if (c.x_members == c.members && random.one_in(3)) {
-      tie_nearly(random, c.code, c.channels, inputs.x, inputs.shift, inputs.inverse_step);
+      const Array<float> y(inputs.x.size());
+      for (int64_t i = 0; i < y.size(); ++i) y[i] = activate(inputs.x[i], c.activation);
+      tie_nearly(random, c.code, c.channels, y, inputs.shift, inputs.inverse_step);
     }
   }
   fuzz.announce(Isa::scalar);

@@ -14,11 +14,13 @@ namespace bebert {
 // Of Quantize and AddLayerNormQuantize.
 struct RowsCase {
   CodeType code;
+  Activation activation;  // of Quantize
   int64_t x_members, residual_members, members, tokens, channels;
   float epsilon = 1e-12f;
 
   RowsCase(Random& random, CodeType code_, int64_t members_, int64_t tokens_, int64_t channels_)
       : code(code_),
+        activation(random.pick({Activation::none, Activation::relu, Activation::gelu})),
         x_members(random.one_in(2) ? 1 : members_),
         residual_members(random.one_in(2) ? 1 : members_),
         members(members_),
@@ -28,9 +30,10 @@ struct RowsCase {
   int64_t row_bytes() const { return code_row_bytes(code, channels); }
 
   std::string describe(const char* op, Isa isa) const {
-    return format("%s %s: members %d (x %d, residual %d), tokens %d, channels %d, code %s", op, name(isa),
-                  static_cast<int>(members), static_cast<int>(x_members), static_cast<int>(residual_members),
-                  static_cast<int>(tokens), static_cast<int>(channels), text(code).c_str());
+    return format("%s %s: members %d (x %d, residual %d), tokens %d, channels %d, code %s, activation %d", op,
+                  name(isa), static_cast<int>(members), static_cast<int>(x_members), static_cast<int>(residual_members),
+                  static_cast<int>(tokens), static_cast<int>(channels), text(code).c_str(),
+                  static_cast<int>(activation));
   }
 };
 
@@ -81,9 +84,9 @@ struct QuantizeInputs {
 };
 
 inline void run(const RowsCase& c, const QuantizeInputs& in, Isa isa, const Array<uint8_t>& codes, TestHost& host) {
-  const QuantizeArguments arguments = {in.x.data(),  in.shift.data(), in.inverse_step.data(),
-                                       codes.data(), c.x_members,     c.members,
-                                       c.tokens,     c.channels,      c.code};
+  const QuantizeArguments arguments = {
+      in.x.data(), in.shift.data(), in.inverse_step.data(), codes.data(), c.x_members, c.members, c.tokens, c.channels,
+      c.code,      c.activation};
   quantize(isa, arguments, host.host());
 }
 

@@ -31,7 +31,7 @@ VALID: dict[str, tuple[dict[str, Array], dict[str, Any]]] = {
     ),
     "Quantize": (
         {"x": zeros(2, 5, 9), "shift": zeros(2, 9), "inverse_step": zeros(2, 9)},
-        {"output_code": INT4},
+        {"output_code": INT4, "activation": 0},
     ),
     "PackedBinaryMatMul": (
         {"codes": codes(2, 5, 9), "weight": codes(2, 3, 8), "scale": zeros(2, 3), "bias": zeros(2, 3)},
@@ -161,6 +161,8 @@ def test_rows_of_packed_codes_are_whole_words() -> None:
         ("Quantize", "output_code", (8, -8, 7, 0), "is missing or is not a list of 3 integers"),
         ("Quantize", "output_code", None, "is missing or is not a list of 3 integers"),
         ("Quantize", "output_code", 8, "has 0 integers, expected 3"),
+        ("Quantize", "activation", 3, "is 3, expected 0 .. 2"),
+        ("Quantize", "activation", None, "is missing or is not an integer"),
         ("PackedBinaryEmbedding", "k", 0, "is 0, expected 1 .. 2147483647"),
         ("PackedBinaryMatMul", "k", 2**40, "is 1099511627776, expected 1 .. 2147483647"),
         ("PackedBinaryMatMul", "k", None, "is missing or is not an integer"),

@@ -147,7 +147,7 @@ def quantize_model() -> bytes:
 
     constants = {"shift": [0.0], "inverse_step": [1.0]}
     graph = helper.make_graph(
-        [helper.make_node("Quantize", ["x", *constants], ["y"], domain="bebert", output_code=[1, -1, 1])],
+        [helper.make_node("Quantize", ["x", *constants], ["y"], domain="bebert", output_code=[1, -1, 1], activation=0)],
         "quantize",
         [helper.make_tensor_value_info("x", 1, ["m", "t", "c"])],
         [helper.make_tensor_value_info("y", 2, None)],
@@ -201,7 +201,7 @@ def test_threads_change_no_byte(cpu_path: str) -> None:
     }
     offsets = np.array([0, 20, 20, 90, 200])
     calls = (
-        ("Quantize", {"x": floats, **quantizer}, {"output_code": sign.triple}),
+        ("Quantize", {"x": floats, **quantizer}, {"output_code": sign.triple, "activation": 2}),
         (
             "AddLayerNormQuantize",
             {"x": floats, "residual": floats[:1], "gamma": quantizer["shift"], "beta": quantizer["shift"], **quantizer},

@@ -8,13 +8,6 @@
 namespace bebert {
 namespace {
 
-template <Activation kActivation>
-inline float32x4_t activate(float32x4_t y) {
-  if (kActivation == Activation::relu) return vmaxq_f32(y, vdupq_n_f32(0));
-  if (kActivation == Activation::gelu) return gelu(y);
-  return y;
-}
-
 // sum * scale + bias
 inline Floats scaled_sums(const int32_t* sums, const Floats& scale, const Floats& bias) {
   Floats y;

@@ -6,13 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../activation.h"
 #include "../codes.h"
 #include "../cpu.h"
 #include "../host.h"
 
 namespace bebert {
-
-enum class Activation : int32_t { none = 0, relu = 1, gelu = 2 };
 
 // What is known when a session is created. n, k >= 1.
 struct PackedBinaryMatMulPlan {

@@ -68,11 +68,6 @@ void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType inpu
   }
 }
 
-float activate(float y, Activation activation) {
-  if (activation == Activation::none) return y;
-  return activation == Activation::relu ? maximum(y, 0.0f) : gelu(y);
-}
-
 // The channels of one block of one token, and the bits of its padding.
 void store_codes(const PackedBinaryMatMulTask& task, int64_t token, int64_t begin, int64_t count, float* y) {
   for (int64_t c = 0; c < count; ++c) y[c] = activate(y[c], task.activation);

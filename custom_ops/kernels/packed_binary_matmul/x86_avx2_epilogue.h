@@ -74,9 +74,8 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, int64_t co
       const __m256 sum = _mm256_cvtepi32_ps(load_vector(token_sums + c + 8 * i));
       z[i] = _mm256_mul_ps(sum, _mm256_load_ps(scale.values + c + 8 * i));
       z[i] = _mm256_add_ps(z[i], _mm256_load_ps(bias.values + c + 8 * i));
-      if (kActivation == Activation::relu) z[i] = _mm256_max_ps(z[i], _mm256_setzero_ps());
     }
-    if (kActivation == Activation::gelu) gelu(z);
+    activate<kActivation>(z);
     BEBERT_UNROLL
     for (int i = 0; i < 4; ++i) {
       z[i] = _mm256_add_ps(z[i], _mm256_load_ps(shift.values + c + 8 * i));

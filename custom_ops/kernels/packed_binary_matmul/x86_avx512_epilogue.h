@@ -10,13 +10,6 @@
 namespace bebert {
 namespace {
 
-template <Activation kActivation>
-inline __m512 activate(__m512 y) {
-  if (kActivation == Activation::relu) return _mm512_max_ps(y, _mm512_setzero_ps());
-  if (kActivation == Activation::gelu) return gelu(y);
-  return y;
-}
-
 // Channels from `channel` on, and tokens from `token` on: those of `sums`, rows of kChannelBlock.
 struct Tile {
   int64_t channel, channels, token, tokens;

@@ -23,6 +23,7 @@ QuantizeRows rows_of(const QuantizeArguments& a, int64_t member, int64_t begin, 
   rows.x = a.x + (x_member * a.tokens + begin) * a.channels;
   rows.tokens = count;
   rows.channels = a.channels;
+  rows.activation = a.activation;
   rows.quantizer = {a.shift + member * a.channels, a.inverse_step + member * a.channels, a.code};
   rows.codes = a.codes + (member * a.tokens + begin) * code_row_bytes(a.code, a.channels);
   return rows;

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "../activation.h"
 #include "../codes.h"
 #include "../cpu.h"
 #include "../host.h"
@@ -15,6 +16,7 @@ namespace bebert {
 struct QuantizeRows {
   const float* x;  // [tokens, channels]
   int64_t tokens, channels;
+  Activation activation;
   Quantizer quantizer;
   uint8_t* codes;  // [tokens, code_row_bytes]; every byte is written, padding bits are zero
 };
@@ -31,6 +33,7 @@ struct QuantizeArguments {
   uint8_t* codes;             // [members, tokens, code_row_bytes]
   int64_t x_members, members, tokens, channels;
   CodeType code;
+  Activation activation;
 };
 
 void quantize(Isa isa, const QuantizeArguments& arguments, const Host& host);

@@ -5,9 +5,20 @@
 namespace bebert {
 
 void quantize_scalar(const QuantizeRows& rows) {
-  const int64_t row_bytes = code_row_bytes(rows.quantizer.code, rows.channels);
+  constexpr int64_t kBlock = 64;  // channels: a whole word of a bit-packed row
+  const Quantizer& all = rows.quantizer;
+  const float* x = rows.x;
+  uint8_t* codes = rows.codes;
   for (int64_t t = 0; t < rows.tokens; ++t) {
-    quantize_row(rows.x + t * rows.channels, rows.channels, rows.quantizer, rows.codes + t * row_bytes);
+    for (int64_t begin = 0; begin < rows.channels; begin += kBlock) {
+      const int64_t count = smaller(kBlock, rows.channels - begin);
+      float y[kBlock];
+      for (int64_t c = 0; c < count; ++c) y[c] = activate(x[begin + c], rows.activation);
+      const Quantizer block = {all.shift + begin, all.inverse_step + begin, all.code};
+      quantize_row(y, count, block, codes + (all.code.width == 1 ? begin / 8 : begin));
+    }
+    x += rows.channels;
+    codes += code_row_bytes(all.code, rows.channels);
   }
 }
 
