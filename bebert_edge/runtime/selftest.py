@@ -131,7 +131,7 @@ def _cases(random: np.random.Generator) -> Iterator[_Case]:
         quantizer: Arrays = {"shift": floats(e, c), "inverse_step": positive(e, c)}
         linear: Arrays = {"weight": bits(e, c, c), "scale": positive(e, c), "bias": floats(e, c)}
         triple = code.triple
-        attributes = {"output_code": triple, "activation": 2}
+        attributes: dict[str, Attribute] = {"output_code": triple, "activation": 2}
         yield _Case(f"Quantize {name}", {"x": floats(e, t, c)}, quantizer, attributes, reference.quantize)
         yield _Case(
             f"PackedBinaryMatMul {name}",
