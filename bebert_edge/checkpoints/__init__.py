@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_edge.checkpoints import bert
+from bebert_edge.checkpoints import bert, binarybert
 from bebert_edge.checkpoints.files import (
     CONFIG_FILE,
     TENSOR_FILE,
@@ -52,6 +52,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     bert,
+    binarybert,
 )  # fmt: skip
 
 

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The family `binarybert`: binary or ternary weights, LSQ activations (Bai et al., 2021), and BEBERT's members on it.
+
+Reads what the code of huawei-noah/Pretrained-Language-Model (0598f02d7f, BinaryBERT/) and TTTTTTris/BEBERT (7595cb3e7a,
+binarybert/) writes: after ternary weight splitting, where every quantized module exists twice (`_1`, `_2`) and the
+outputs are added, and before it, where weights are ternary. docs/checkpoints.md says what import does to either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bebert_edge.bits import pack_bits
+from bebert_edge.checkpoints.member import Member
+from bebert_edge.checkpoints.source import Floats, Reader, Source
+from bebert_edge.config import EncoderConfig, LayerQuantization, QuantizationConfig
+from bebert_edge.errors import CheckpointError
+
+NAME = "binarybert"
+
+LAYER_NORM_EPSILON = 1e-12
+"""Of every LayerNorm: the code does not read the field of the configuration."""
+TERNARY_THRESHOLD = 0.7
+"""Weights of no more than this share of the mean magnitude become 0 (Li and Liu, 2016)."""
+LEAST_VALUES = {"relu": 0.0, "gelu": -0.16997120747990369}
+"""The least value that an activation can have; that of GELU is at -0.7518."""
+
+_RULE = (
+    "attention probabilities are quantized from 0 up, and what follows the activation from its least value: the "
+    "original takes the minimum of the whole batch, which is the same wherever a batch has padding"
+)
+
+Term = tuple[NDArray[np.bool_], Floats]
+"""Bits `[N, K]` and row scales `[N]` of one binary matrix."""
+Tensors = Iterator[tuple[str, NDArray[Any]]]
+
+
+def detect(config: Mapping[str, Any], names: Collection[str]) -> bool:
+    """Whether a checkpoint is of this family: its linears have clip values, and no learned shifts as BiT's have."""
+    endings = {name.rpartition(".")[2] for name in names}
+    shifted = any(name.endswith(".move.bias") for name in names)
+    return "bebert_edge" not in config and "input_clip_val" in endings and not shifted
+
+
+def binary_rows(weight: Floats, layerwise: bool) -> Term:
+    """The signs of a matrix, and the mean magnitude of all of it (`layerwise`) or of each row, taken in float64."""
+    magnitude = np.abs(weight).mean(-1, dtype=np.float64)
+    return weight > 0, _row_scales(magnitude.mean(keepdims=True) if layerwise else magnitude, len(weight))
+
+
+def ternary_rows(weight: Floats, layerwise: bool) -> tuple[Term, Term]:
+    """Two binary matrices whose sum is the ternary one.
+
+    Weights beyond 0.7 of the mean magnitude, of the matrix (`layerwise`) or of their row, keep their sign, and their
+    own mean magnitude is the scale; the others become 0.
+    """
+    magnitude = np.abs(weight.reshape(1, -1) if layerwise else weight)
+    kept = magnitude > TERNARY_THRESHOLD * magnitude.mean(-1, keepdims=True, dtype=np.float64)
+    total = (magnitude * kept).sum(-1, dtype=np.float64)
+    scale = _row_scales(total / np.maximum(kept.sum(-1), 1), len(weight)) / np.float32(2)
+    kept = kept.reshape(weight.shape)
+    positive = weight > 0
+    return (positive | ~kept, scale), (positive & kept, scale)
+
+
+def _row_scales(scale: NDArray[np.float64], rows: int) -> Floats:
+    return np.broadcast_to(scale.astype(np.float32), (rows,)).copy()
+
+
+def _one_of(source: Source, key: str, *allowed: object, advice: str) -> Any:
+    value = source.config.get(key)
+    if value not in allowed:
+        expected = " or ".join(repr(one) for one in allowed)
+        raise CheckpointError(f"{source.config_path}: {key} is {value!r}, expected {expected}: {advice}")
+    return value
+
+
+@dataclass
+class _Weights:
+    """Reads one checkpoint's modules; `notes` grows with what it finds."""
+
+    source: Source
+    read: Reader
+    split: bool
+    weight_layerwise: bool
+    embed_layerwise: bool
+    ternary: bool
+    notes: list[str] = field(default_factory=list)
+
+    def halves(self, name: str) -> list[str]:
+        return [f"{name}_1", f"{name}_2"] if self.split else [name]
+
+    def terms(self, name: str, n: int, k: int, layerwise: bool) -> tuple[Term, ...]:
+        """The binary matrices whose sum is the weight of one module."""
+        weights = [self.read(f"{half}.weight", n, k) for half in self.halves(name)]
+        if self.ternary:
+            return ternary_rows(weights[0], layerwise)
+        terms = []
+        for half, weight in zip(self.halves(name), weights, strict=True):
+            bits, scale = binary_rows(weight, layerwise)
+            zeros = (weight == 0) & (scale[:, None] > 0)
+            if zeros.any():
+                index = [int(i) for i in np.argwhere(zeros)[0]]
+                raise CheckpointError(
+                    f"{self.source.path}: tensor {half}.weight is 0 at {index}, expected no zeros: a sign of 0 is no "
+                    "bit; train the checkpoint a step further"
+                )
+            terms.append((bits, scale))
+        return tuple(terms)
+
+    def step(self, name: str) -> np.float32:
+        step = self.read.scalar(name)
+        if not step > 0:
+            raise CheckpointError(
+                f"{self.source.path}: tensor {name} is {step}, expected a step > 0: training diverged; "
+                "train again with a lower --clip_lr"
+            )
+        if step == 1:
+            self.notes.append(
+                f"{name} is exactly 1, which is used as it is; the original code takes such a step for one that was "
+                "never set, and sets it from the first batch it sees"
+            )
+        return step
+
+    def linear(self, target: str, name: str, k: int, n: int, least: float = 0.0) -> Tensors:
+        """A linear whose input is quantized from the `least` value up; 0 also where codes are signed."""
+        terms = self.terms(name, n, k, self.weight_layerwise)
+        halves = self.halves(name)
+        bias = np.zeros(n)
+        for half in halves:
+            bias += self.read(f"{half}.bias", n)
+        steps = [self.step(f"{half}.input_clip_val") for half in halves]
+        steps = steps if self.split else steps * len(terms)
+        for prefix, (bits, scale), step in zip(_prefixes(target, terms), terms, steps, strict=True):
+            yield f"{prefix}.shift", np.full(k, 0 - least, np.float32)
+            yield f"{prefix}.step", np.asarray(step)
+            yield f"{prefix}.bits", pack_bits(bits)
+            yield f"{prefix}.scale", scale
+            # A code stands for `least + step * code`; what the constant adds to the sum belongs to the bias.
+            bias += least * scale * (2.0 * bits.sum(1) - k)
+        yield f"{target}.bias", bias.astype(np.float32)
+
+    def embedding(self, target: str, name: str, vocab_size: int, hidden: int) -> Tensors:
+        terms = self.terms(name, vocab_size, hidden, self.embed_layerwise)
+        for prefix, (bits, scale) in zip(_prefixes(target, terms), terms, strict=True):
+            yield f"{prefix}.bits", pack_bits(bits)
+            yield f"{prefix}.scale", scale
+
+    def norm(self, target: str, name: str, hidden: int) -> Tensors:
+        for part in ("weight", "bias"):
+            yield f"{target}.{part}", self.read(f"{name}.{part}", hidden)
+
+
+def _prefixes(target: str, terms: Collection[Term]) -> list[str]:
+    return [target, f"{target}.second"][: len(terms)]
+
+
+def _layer(weights: _Weights, i: int, shape: EncoderConfig) -> Tensors:
+    h, f, width = shape.hidden_size, shape.intermediate_size, shape.attention_size
+    target, name = f"layers.{i}", f"bert.encoder.layer.{i}"
+    uses = {"query": "query", "key": "key", "value": "value", "probability": "attn"}
+    for use in ("query", "key", "value"):
+        yield from weights.linear(f"{target}.{use}", f"{name}.attention.self.{use}", h, width)
+    for use, clip in uses.items():
+        step = weights.step(f"{name}.attention.self.clip_{clip}")
+        yield f"{target}.attention.{use}_step", np.full(shape.heads, step, np.float32)
+    yield from weights.linear(f"{target}.attention_output", f"{name}.attention.output.dense", width, h)
+    yield from weights.norm(f"{target}.attention_norm", f"{name}.attention.output.LayerNorm", h)
+    yield from weights.linear(f"{target}.ffn_in", f"{name}.intermediate.dense", h, f)
+    least = LEAST_VALUES[shape.activation]
+    yield from weights.linear(f"{target}.ffn_out", f"{name}.output.dense", f, h, least)
+    yield from weights.norm(f"{target}.ffn_norm", f"{name}.output.LayerNorm", h)
+
+
+def _tensors(weights: _Weights, shape: EncoderConfig, trained_positions: int, labels: int) -> Tensors:
+    read, h, embeddings = weights.read, shape.hidden_size, "bert.embeddings"
+    yield from weights.embedding("embeddings.word", f"{embeddings}.word_embeddings", shape.vocab_size, h)
+    position = read(f"{embeddings}.position_embeddings.weight", trained_positions, h)
+    yield "embeddings.position", position[: shape.positions]
+    yield "embeddings.token_type", read(f"{embeddings}.token_type_embeddings.weight", shape.token_types, h)
+    yield from weights.norm("embeddings.norm", f"{embeddings}.LayerNorm", h)
+    for i in range(shape.layers):
+        yield from _layer(weights, i, shape)
+    yield from weights.linear("pooler", "bert.pooler.dense", h, h)
+    yield "classifier.weight", read("classifier.weight", labels, h)
+    yield "classifier.bias", read("classifier.bias", labels)
+
+
+def _settings(source: Source, split: bool) -> tuple[bool, list[str]]:
+    """Checks the fields that choose the arithmetic.
+
+    Returns:
+        Whether weights are ternary, and notes.
+    """
+    supported = "this import reads 1-1-4 models (lsq, relu); see docs/checkpoints.md"
+    method = _one_of(source, "weight_quant_method", "bwn", "twn", advice=supported)
+    _one_of(source, "weight_bits", 1 if method == "bwn" else 2, advice=f"the bits of {method!r}")
+    if source.config.get("input_quant_method") == "uniform":
+        raise CheckpointError(
+            f"{source.config_path}: input_quant_method is 'uniform', expected 'lsq': uniform quantizers (1-1-8) take "
+            "the range of every activation from the batch at hand, and packed models have static steps only; "
+            "train the 1-1-4 model (--input_bits 4 --input_quant_method lsq --ACT2FN relu)"
+        )
+    _one_of(source, "input_quant_method", "lsq", advice=supported)
+    _one_of(source, "input_bits", 2, 4, 8, advice="the bits of codes that packed models can have")
+    _one_of(source, "hidden_act", *LEAST_VALUES, advice=supported)
+    _one_of(source, "input_layerwise", True, advice="LSQ has one step for each tensor")
+    _one_of(source, "sym_quant_qkvo", True, advice="without it the range of hidden states is that of the batch at hand")
+    _one_of(source, "sym_quant_ffn_attn", False, advice="codes of attention probabilities are unsigned here")
+    for key in ("weight_layerwise", "embed_layerwise"):
+        _one_of(source, key, True, False, advice="train it again with 0 or 1 for it")
+    notes = [_RULE]
+    if split and method == "twn":
+        notes.append("config.json is of the ternary model, but the modules have been split: their halves are binary")
+    return method == "twn" and not split, notes
+
+
+def _encoder(source: Source, read: Reader, query: str, intermediate: str, positions: int) -> EncoderConfig:
+    """The shape: attention and feed-forward as wide as the tensors are, for DynaBERT prunes both."""
+    heads = source.integer("num_attention_heads")
+    width, f = (read.shape(f"{name}.weight")[0] for name in (query, intermediate))
+    if width % heads:
+        raise CheckpointError(
+            f"{source.config_path}: num_attention_heads is {heads}, expected a divisor of the {width} rows of "
+            f"{query}.weight: the configuration is another model's; copy the one beside the tensors"
+        )
+    return EncoderConfig(
+        vocab_size=source.integer("vocab_size"),
+        hidden_size=source.integer("hidden_size"),
+        layers=source.integer("num_hidden_layers"),
+        heads=heads,
+        head_size=width // heads,
+        intermediate_size=f,
+        positions=positions,
+        token_types=source.integer("type_vocab_size"),
+        layer_norm_epsilon=LAYER_NORM_EPSILON,
+        activation=source.config["hidden_act"],
+    )
+
+
+def read(source: Source) -> Member:
+    """Reads one member.
+
+    Raises:
+        CheckpointError: Its tensors or fields are not those of the family, or it quantizes in a way that a packed
+            ensemble cannot express; the message says which.
+    """
+    split = any(name.endswith("_1.input_clip_val") for name in source.state)
+    ternary, notes = _settings(source, split)
+    reader = Reader(source)
+    weights = _Weights(
+        source,
+        reader,
+        split,
+        weight_layerwise=bool(source.config["weight_layerwise"]),
+        embed_layerwise=bool(source.config["embed_layerwise"]),
+        ternary=ternary,
+        notes=notes,
+    )
+    layer = "bert.encoder.layer.0"
+    names = [weights.halves(f"{layer}.{name}")[0] for name in ("attention.self.query", "intermediate.dense")]
+    trained_positions = source.integer("max_position_embeddings")
+    length = source.length(trained_positions)
+    shape = _encoder(source, reader, names[0], names[1], length)
+    task, labels = source.task_and_labels(reader.shape("classifier.weight")[0])
+    quantization = QuantizationConfig(
+        layers=(LayerQuantization.for_bits(source.config["input_bits"]),) * shape.layers,
+        pooler=f"int{source.config['input_bits']}",
+        terms=2 if split or ternary else 1,
+        fused_qkv=False,
+    )
+    tensors = dict(_tensors(weights, shape, trained_positions, len(labels)))
+    reader.finish()
+    return Member(shape, quantization, task, labels, length, tensors, source.tokenizer, tuple(notes))
