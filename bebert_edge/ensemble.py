@@ -34,6 +34,8 @@ class TensorSpec:
         part: The line of the size report that it counts for.
         channels: Bits of a row, for `bits`.
         shareable: Whether the leading axis may be 1: one table for all members.
+        uniform: Whether the last axis of the stored tensor is 1 where all channels of every member have one number.
+        half: Whether float16 is allowed.
     """
 
     kind: Literal["bits", "float", "scale", "step"]
@@ -41,11 +43,30 @@ class TensorSpec:
     part: str
     channels: int = 0
     shareable: bool = False
+    uniform: bool = False
+    half: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """uint8 for bits, float32 otherwise."""
         return np.dtype(np.uint8 if self.kind == "bits" else np.float32)
+
+    @property
+    def dtypes(self) -> list[np.dtype[Any]]:
+        """What is allowed."""
+        return [self.dtype, np.dtype(np.float16)] if self.half else [self.dtype]
+
+    def stored(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The tensor as the file has it."""
+        if self.uniform and array.shape[-1] > 1 and (array == array[..., :1]).all():
+            return np.ascontiguousarray(array[..., :1])
+        return np.ascontiguousarray(array)
+
+    def restored(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The tensor that the file's stands for; of a wrong shape, itself."""
+        if self.uniform and array.ndim == len(self.shape) and array.shape[-1] == 1:
+            return np.repeat(array, self.shape[-1], axis=-1)
+        return array
 
 
 def term_names(linear: str, terms: int) -> list[str]:
@@ -65,10 +86,10 @@ def linear_sizes(config: EnsembleConfig) -> dict[str, tuple[int, int]]:
 def _linear_specs(linear: str, config: EnsembleConfig, k: int, n: int) -> Iterator[tuple[str, TensorSpec]]:
     members = config.members
     for prefix in term_names(linear, config.quantization.terms):
-        yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers")
+        yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers", uniform=True)
         yield f"{prefix}.step", TensorSpec("step", (members,), "quantizers")
         yield f"{prefix}.bits", TensorSpec("bits", (members, n, row_bytes(k)), "encoder bits", channels=k)
-        yield f"{prefix}.scale", TensorSpec("scale", (members, n), "encoder scales")
+        yield f"{prefix}.scale", TensorSpec("scale", (members, n), "encoder scales", uniform=True)
     yield f"{linear}.bias", TensorSpec("float", (members, n), "biases")
 
 
@@ -88,7 +109,7 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
             yield f"{prefix}.bits", TensorSpec("bits", word, "word embedding bits", channels=h, shareable=True)
             yield f"{prefix}.scale", TensorSpec("scale", word[:2], "word embedding scales", shareable=True)
         for name, rows in (("position", shape.positions), ("token_type", shape.token_types)):
-            spec = TensorSpec("float", (e, rows, h), "position and type embeddings", shareable=True)
+            spec = TensorSpec("float", (e, rows, h), "position and type embeddings", shareable=True, half=True)
             yield f"embeddings.{name}", spec
         yield from _norm_specs("embeddings.norm", e, h)
         for i in range(shape.layers):
@@ -144,7 +165,7 @@ class PackedEnsemble:
         """Bytes by part, everything included: the sum is what the three files take."""
         parts: dict[str, int] = {}
         for name, spec in tensor_specs(self.config).items():
-            parts[spec.part] = parts.get(spec.part, 0) + self.tensors[name].nbytes
+            parts[spec.part] = parts.get(spec.part, 0) + spec.stored(self.tensors[name]).nbytes
         files = {name: len(content) for name, content in self._files().items()}
         parts["tokenizer"] = files[TOKENIZER_FILE]
         parts["configuration"] = files[CONFIG_FILE]
@@ -181,9 +202,10 @@ class PackedEnsemble:
     def _files(self) -> dict[str, bytes]:
         from safetensors.numpy import save
 
+        specs = tensor_specs(self.config)
         return {
             CONFIG_FILE: self.config.to_json().encode(),
-            TENSOR_FILE: save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()}),
+            TENSOR_FILE: save({name: specs[name].stored(array) for name, array in self.tensors.items()}),
             TOKENIZER_FILE: self.tokenizer.encode(),
         }
 
@@ -213,6 +235,8 @@ class PackedEnsemble:
                 f"{source / TENSOR_FILE} cannot be read as safetensors ({error}): the file is damaged or truncated; "
                 "copy it again, or run 'bebert-edge pack' again"
             ) from error
+        specs = tensor_specs(config)
+        tensors = {name: specs[name].restored(x) if name in specs else x for name, x in tensors.items()}
         ensemble = cls(config, tensors, _read_text(source / TOKENIZER_FILE))
         ensemble.validate()
         return ensemble
@@ -228,8 +252,9 @@ def _read_text(path: Path) -> str:
 
 
 def _check_tensor(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
-    if array.dtype != spec.dtype:
-        raise FormatError(f"{TENSOR_FILE}: tensor {name} has dtype {array.dtype}, expected {spec.dtype}")
+    if array.dtype not in spec.dtypes:
+        dtypes = " or ".join(map(str, spec.dtypes))
+        raise FormatError(f"{TENSOR_FILE}: tensor {name} has dtype {array.dtype}, expected {dtypes}")
     allowed = [spec.shape] + ([(1, *spec.shape[1:])] if spec.shareable else [])
     if array.shape not in allowed:
         shapes = " or ".join(str(list(shape)) for shape in allowed)

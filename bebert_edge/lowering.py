@@ -121,12 +121,12 @@ class LoweredWords:
 
 @dataclass(frozen=True)
 class LoweredEmbedding:
-    """Word rows, a sum of tables, and the tables that are added to them; leading axes are 1 or E."""
+    """Word rows, a sum of tables, and the tables (float32 or float16) added to them; leading axes are 1 or E."""
 
     k: int
     words: tuple[LoweredWords, ...]
-    position: Floats
-    token_type: Floats
+    position: NDArray[Any]
+    token_type: NDArray[Any]
     norm: LoweredNorm
 
 

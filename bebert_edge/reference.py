@@ -361,7 +361,8 @@ def forward(
         packed_binary_embedding(input_ids[real], words.weight, words.scale, k=embedding.k) for words in embedding.words
     )
     rows = word + second[0] if second else word
-    table = embedding.position[:, columns] + embedding.token_type[:, types[real]]
+    position, token_type = (x.astype(np.float32) for x in (embedding.position, embedding.token_type))
+    table = position[:, columns] + token_type[:, types[real]]
     hidden, codes = _norm(embedding.norm, rows, table, model.epsilon)
     for layer in model.layers:
         hidden, codes = _layer(layer, hidden, codes, offsets, model.epsilon)

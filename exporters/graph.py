@@ -8,9 +8,7 @@ the graph has the same nodes for one member or eight.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,159 +18,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble
-from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
+from bebert_edge.exporters.functions import function_protos, opset_imports
 from bebert_edge.exporters.metadata import metadata_properties
-from bebert_edge.lowering import (
-    LoweredAttention,
-    LoweredEmbedding,
-    LoweredEnsemble,
-    LoweredLayer,
-    LoweredLinear,
-    LoweredNorm,
-    LoweredProduct,
-    LoweredQuantizedLinear,
-    Quantizer,
-    lower,
-)
+from bebert_edge.exporters.nodes import Graph, numbered
+from bebert_edge.lowering import LoweredEmbedding, LoweredEnsemble, LoweredLayer, lower
 
 LOG_ZERO = -1e30
 """Stands for the log of weight 0: finite, so that no runtime meets a difference of infinities."""
 
 IR_VERSION = 8
 """The IR of opset 18's first release, read by every onnxruntime that has opset 18."""
-
-
-@dataclass
-class _Graph:
-    """Nodes and initializers in the order of their creation, and the bytes of the initializers by part."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
-    parts: Counter[str] = field(default_factory=Counter)
-
-    def constant(self, name: str, value: NDArray[Any], part: str) -> str:
-        """Adds an initializer; all zeros of one shape are one initializer."""
-        if value.dtype == np.float32 and not value.any():
-            name = "zeros." + "x".join(map(str, value.shape))
-        if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
-            self.parts[part] += value.nbytes
-        return name
-
-    def integers(self, *values: int, scalar: bool = False) -> str:
-        """Adds an int64 constant that is named by its value."""
-        name = "int." + ("" if scalar else "list.") + "_".join(map(str, values))
-        array = np.array(values[0] if scalar else values, np.int64)
-        return self.constant(name, array, "graph")
-
-    def node(
-        self, op: str, inputs: list[str], name: str, *, outputs: list[str] | None = None, **attributes: Any
-    ) -> str:
-        """Adds a standard node whose output, and the node itself, is called `name`."""
-        self.nodes.append(helper.make_node(op, inputs, outputs or [name], name=name, **attributes))
-        return name
-
-    def op(self, op: str, inputs: list[str], name: str, *, outputs: list[str] | None = None, **attributes: Any) -> str:
-        """Adds a node of our domain."""
-        return self.node(op, inputs, name, outputs=outputs, domain=DOMAIN, **attributes)
-
-    # The ops of docs/ops.md
-
-    def quantizer(self, name: str, quantizer: Quantizer) -> list[str]:
-        return [
-            self.constant(f"{name}.shift", quantizer.shift, "quantizers"),
-            self.constant(f"{name}.inverse_step", quantizer.inverse_step, "quantizers"),
-        ]
-
-    def linear(self, linear: LoweredLinear, codes: list[str], name: str) -> str:
-        """A sum of products; `codes` are those of each quantizer of the input. Returns the name of the float output."""
-        total = ""
-        for i, product in enumerate(linear.products):
-            term = name if i == 0 else f"{name}.second"
-            self.op("PackedBinaryMatMul", self._product(product, codes, term), term, **_product_attributes(product))
-            total = self.node("Add", [total, term], f"{name}.sum") if total else term
-        return total
-
-    def quantized_linear(self, linear: LoweredQuantizedLinear, codes: list[str], name: str) -> list[str]:
-        """Returns the names of the codes of each output quantizer: of one product and one quantizer in one op."""
-        if len(linear.products) > 1 or len(linear.outputs) > 1:
-            return self.quantize(self.linear(linear, codes, name), linear.outputs, f"{name}.codes", linear.activation)
-        (product,), (output,) = linear.products, linear.outputs
-        inputs = self._product(product, codes, name) + self.quantizer(name, output)
-        attributes: dict[str, Any] = {"output_code": output.code.triple, "activation": linear.activation}
-        return [self.op("PackedBinaryMatMulQuantize", inputs, name, **_product_attributes(product), **attributes)]
-
-    def quantize(self, x: str, quantizers: Sequence[Quantizer], name: str, activation: int = 0) -> list[str]:
-        """Returns the names of the codes of a float tensor by each quantizer."""
-        names = [_place(name, i) for i in range(len(quantizers))]
-        for output, quantizer in zip(names, quantizers, strict=True):
-            attributes: dict[str, Any] = {"activation": activation} if activation else {}
-            inputs, code = [x, *self.quantizer(output, quantizer)], quantizer.code.triple
-            self.op("Quantize", inputs, output, output_code=code, **attributes)
-        return names
-
-    def _product(self, product: LoweredProduct, codes: list[str], name: str) -> list[str]:
-        return [
-            codes[product.source],
-            self.constant(f"{name}.weight", product.weight, "encoder bits"),
-            self.constant(f"{name}.scale", product.scale, "encoder scales"),
-            self.constant(f"{name}.bias", product.bias, "biases"),
-        ]
-
-    def attention(
-        self,
-        attention: LoweredAttention,
-        attended: tuple[str, str, str],
-        channels: tuple[int, int, int],
-        offsets: list[str],
-        name: str,
-    ) -> list[str]:
-        """Of the codes of query, key and value; `channels` are where they begin in them."""
-        scales = {
-            "score_scale": attention.score_scale,
-            "probability_inverse_step": attention.probability_inverse_step,
-            "context_scale": attention.context_scale,
-        }
-        names = [_place(name, i) for i in range(len(attention.outputs))]
-        for output, quantizer in zip(names, attention.outputs, strict=True):
-            self.op(
-                "BinaryAttention",
-                [*attended, *offsets]
-                + [self.constant(f"{name}.{key}", value, "quantizers") for key, value in scales.items()]
-                + self.quantizer(output, quantizer),
-                output,
-                heads=attention.heads,
-                head_size=attention.head_size,
-                channels=channels,
-                softmax=attention.softmax,
-                input_code=attention.input_code.triple,
-                probability_code=attention.probability_code.triple,
-                output_code=quantizer.code.triple,
-            )
-        return names
-
-    def norm(self, norm: LoweredNorm, x: str, residual: str, epsilon: float, name: str) -> tuple[str, list[str]]:
-        """Returns the names of the float output and of the codes of each quantizer."""
-        first, *others = norm.outputs
-        outputs = [name, f"{name}.codes"]
-        inputs = [
-            x,
-            residual,
-            self.constant(f"{name}.gamma", norm.gamma, "layer norms"),
-            self.constant(f"{name}.beta", norm.beta, "layer norms"),
-            *self.quantizer(name, first),
-        ]
-        code = first.code.triple
-        self.op("AddLayerNormQuantize", inputs, name, outputs=outputs, epsilon=epsilon, output_code=code)
-        return name, [outputs[1], *self.quantize(name, others, f"{name}.more_codes")]
-
-
-def _product_attributes(product: LoweredProduct) -> dict[str, Any]:
-    return {"k": product.k, "input_code": product.input_code.triple}
-
-
-def _place(name: str, i: int) -> str:
-    return f"{name}.{i + 1}" if i else name
 
 
 def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, int]]:
@@ -185,7 +40,7 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
         The model (opset 18, IR version 8, with function bodies and metadata), and its bytes by part; what is left of
         the file's size is the graph itself.
     """
-    model, graph = lower(ensemble), _Graph()
+    model, graph = lower(ensemble), Graph()
     tokens = _remove_padding(graph)
     hidden, codes = _embed(graph, model.embedding, tokens, model.epsilon)
     for i, layer in enumerate(model.layers):
@@ -240,7 +95,7 @@ class _Tokens:
     first_offsets: str
 
 
-def _remove_padding(graph: _Graph) -> _Tokens:
+def _remove_padding(graph: Graph) -> _Tokens:
     """[batch, sequence] -> the real tokens in order; a token's position is its column.
 
     The first token of a sequence counts as real even if the mask says otherwise: the pooler needs it.
@@ -273,7 +128,7 @@ def _remove_padding(graph: _Graph) -> _Tokens:
     return _Tokens(ids, types, positions, offsets, first, first_offsets)
 
 
-def _embed(graph: _Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: float) -> tuple[str, list[str]]:
+def _embed(graph: Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: float) -> tuple[str, list[str]]:
     word = ""
     for words, name in zip(embedding.words, ("embeddings.word", "embeddings.word.second"), strict=False):
         weight = graph.constant(f"{name}.weight", words.weight, "word embedding bits")
@@ -281,17 +136,23 @@ def _embed(graph: _Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon:
         graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], name, k=embedding.k)
         word = graph.node("Add", [word, name], "embeddings.word.sum") if word else name
 
-    part = "position and type embeddings"
-    position = graph.constant("embeddings.position.weight", embedding.position, part)
-    token_type = graph.constant("embeddings.token_type.weight", embedding.token_type, part)
-    graph.node("Gather", [position, tokens.positions], "embeddings.position", axis=1)
-    graph.node("Gather", [token_type, tokens.types], "embeddings.token_type", axis=1)
-    place = graph.node("Add", ["embeddings.position", "embeddings.token_type"], "embeddings.place")
+    position = _table(graph, embedding.position, tokens.positions, "embeddings.position")
+    token_type = _table(graph, embedding.token_type, tokens.types, "embeddings.token_type")
+    place = graph.node("Add", [position, token_type], "embeddings.place")
     return graph.norm(embedding.norm, word, place, epsilon, "embeddings.norm")
 
 
+def _table(graph: Graph, table: NDArray[Any], rows: str, name: str) -> str:
+    """Rows of a table, as float32."""
+    weight = graph.constant(f"{name}.weight", table, "position and type embeddings")
+    if table.dtype == np.float32:
+        return graph.node("Gather", [weight, rows], name, axis=1)
+    half = graph.node("Gather", [weight, rows], f"{name}.half", axis=1)
+    return graph.node("Cast", [half], name, to=TensorProto.FLOAT)
+
+
 def _layer(
-    graph: _Graph,
+    graph: Graph,
     layer: LoweredLayer,
     hidden: str,
     codes: list[str],
@@ -315,13 +176,13 @@ def _layer(
     return graph.norm(layer.ffn_norm, projected, hidden, epsilon, f"{name}.ffn_norm")
 
 
-def _first(graph: _Graph, tensors: list[str], tokens: _Tokens, name: str) -> list[str]:
+def _first(graph: Graph, tensors: list[str], tokens: _Tokens, name: str) -> list[str]:
     """The rows of the first tokens."""
-    return [graph.node("Gather", [x, tokens.first], _place(name, i), axis=1) for i, x in enumerate(tensors)]
+    return [graph.node("Gather", [x, tokens.first], numbered(name, i), axis=1) for i, x in enumerate(tensors)]
 
 
 def _query_key_value(
-    graph: _Graph, layer: LoweredLayer, query_codes: list[str], codes: list[str], name: str
+    graph: Graph, layer: LoweredLayer, query_codes: list[str], codes: list[str], name: str
 ) -> tuple[tuple[str, str, str], tuple[int, int, int]]:
     """The tensors that hold query, key and value, and the channels at which they begin in them."""
     if len(layer.qkv) == 3:
@@ -342,7 +203,7 @@ def _query_key_value(
     return (query, key_value, key_value), (0, 0, width)
 
 
-def _classify(graph: _Graph, model: LoweredEnsemble, codes: list[str]) -> None:
+def _classify(graph: Graph, model: LoweredEnsemble, codes: list[str]) -> None:
     """Codes of the first tokens -> `member_logits`."""
     dense = graph.linear(model.pooler, codes, "pooler.dense")
     pooled = _activate(graph, dense, model.pooler_activation, "pooler")
@@ -352,7 +213,7 @@ def _classify(graph: _Graph, model: LoweredEnsemble, codes: list[str]) -> None:
     graph.node("Add", ["classifier", bias], "member_logits")
 
 
-def _activate(graph: _Graph, x: str, activation: str, name: str) -> str:
+def _activate(graph: Graph, x: str, activation: str, name: str) -> str:
     """Of floats that do not become codes: in standard ops, GELU by its error function."""
     if activation != "gelu":
         return graph.node({"tanh": "Tanh", "relu": "Relu"}[activation], [x], name)
@@ -364,7 +225,7 @@ def _activate(graph: _Graph, x: str, activation: str, name: str) -> str:
     return graph.node("Mul", [f"{name}.twice", constants[2]], name)
 
 
-def _combine(graph: _Graph, config: EnsembleConfig) -> None:
+def _combine(graph: Graph, config: EnsembleConfig) -> None:
     """`member_logits` -> `logits` (docs/format.md, "The answer")."""
     weights = np.asarray(config.member_weights, np.float32)[:, None, None]
     combined = "logits" if config.temperature == 1 else "combined_logits"
@@ -379,7 +240,7 @@ def _combine(graph: _Graph, config: EnsembleConfig) -> None:
         graph.node("Div", [combined, temperature], "logits")
 
 
-def _combine_probabilities(graph: _Graph, weights: NDArray[np.float32], problem: str, combined: str) -> None:
+def _combine_probabilities(graph: Graph, weights: NDArray[np.float32], problem: str, combined: str) -> None:
     """The log of the mean of softmaxes, or the logit of the mean of sigmoids; nothing leaves the log domain."""
     logs = np.full_like(weights, LOG_ZERO)
     np.log(weights, out=logs, where=weights > 0)

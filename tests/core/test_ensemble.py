@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from bebert_edge.config import EnsembleConfig, LayerQuantization
 from bebert_edge.ensemble import FILES, PackedEnsemble, tensor_specs
@@ -47,6 +48,18 @@ def test_every_structure_loads_as_it_was(structure: dict[str, Any], tmp_path: Pa
     ensemble = random_ensemble(**structure)
     ensemble.save(tmp_path / "ensemble")
     assert PackedEnsemble.load(tmp_path / "ensemble").config == ensemble.config
+
+
+def test_one_number_for_all_channels_is_stored_once(tmp_path: Path) -> None:
+    ensemble = random_ensemble(bits=4, members=2)
+    before = ensemble.size()["quantizers"]
+    name = "layers.0.ffn_out.shift"
+    ensemble.tensors[name] = np.repeat(np.array([[0.5], [0]], np.float32), 40, axis=1)
+    ensemble.save(tmp_path / "ensemble")
+    assert load_file(tmp_path / "ensemble" / "model.safetensors")[name].shape == (2, 1)
+    loaded = PackedEnsemble.load(tmp_path / "ensemble")
+    np.testing.assert_array_equal(loaded.tensors[name], ensemble.tensors[name])
+    assert loaded.size()["quantizers"] == before - 2 * 39 * 4
 
 
 def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
