@@ -101,9 +101,8 @@ class Graph:
         """Returns the names of the codes of a float tensor by each quantizer."""
         names = [numbered(name, i) for i in range(len(quantizers))]
         for output, quantizer in zip(names, quantizers, strict=True):
-            attributes: dict[str, Any] = {"activation": activation} if activation else {}
             inputs, code = [x, *self.quantizer(output, quantizer)], quantizer.code.triple
-            self.op("Quantize", inputs, output, output_code=code, **attributes)
+            self.op("Quantize", inputs, output, output_code=code, activation=activation)
         return names
 
     def _product(self, product: LoweredProduct, codes: list[str], name: str) -> list[str]:

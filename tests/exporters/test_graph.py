@@ -31,6 +31,8 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "wide heads": {"bits": 1, "head_size": 9, "fused_qkv": False},
     "pooler with relu": {"pooler_activation": "relu"},
     "pooler with gelu": {"pooler_activation": "gelu"},
+    "two terms": {"terms": 2, "activation": "gelu"},
+    "two terms, apart": {"bits": 1, "terms": 2, "fused_qkv": False},
 }
 Feed = dict[str, np.ndarray]
 
