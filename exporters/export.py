@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PackedEnsemble or latent checkpoints -> a verified .onnx file."""
+"""PackedEnsemble or checkpoints -> a verified .onnx file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bebert_edge import checkpoints
-from bebert_edge.ensemble import CONFIG_FILE, PackedEnsemble
+from bebert_edge.checkpoints import Checkpoints, Options
+from bebert_edge.ensemble import CONFIG_FILE, TENSOR_FILE, PackedEnsemble
 from bebert_edge.errors import ExportError, VerificationError
 from bebert_edge.exporters.graph import build_model
 from bebert_edge.exporters.samples import Sample
@@ -40,6 +41,7 @@ class ExportReport:
         nodes: Nodes of the graph, whatever the number of members.
         members: Members of the ensemble.
         checks: The verification's lines; empty if there was none.
+        notes: What there is to know about the checkpoints (`checkpoints.Checkpoints`).
     """
 
     path: Path
@@ -48,6 +50,7 @@ class ExportReport:
     nodes: int
     members: int
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -58,6 +61,7 @@ def export(
     source: Source,
     output: PathLike,
     *,
+    options: Options | None = None,
     verify: bool = True,
     overwrite: bool = False,
     samples: Sequence[Sample] | None = None,
@@ -69,24 +73,25 @@ def export(
     The file appears under its name only when it is complete and verified; until then, whatever was there stays.
 
     Args:
-        source: A packed ensemble, its directory, or one or more directories of latent checkpoints.
+        source: A packed ensemble, its directory, or checkpoints as `bebert_edge.checkpoints.read` takes them.
         output: The file to write, ending in `.onnx`; its directory is created.
+        options: What checkpoints do not say themselves.
         verify: Run the checks of `bebert_edge.exporters.verify`.
         overwrite: Replace a file that exists.
         samples: Texts (or pairs, if the task is on pairs) to verify on, instead of those that ship.
-        torch_members: One torch model per member to compare with. Latent checkpoints bring their own.
+        torch_members: One torch model per member to compare with. Our own latent checkpoints bring theirs.
         progress: Called with the name of each step as it begins.
 
     Raises:
-        ExportError: The output cannot be written, or the source is neither of the two.
+        ExportError: The output cannot be written, or there are options for an ensemble that is packed already.
         VerificationError: A check failed; nothing was written.
         FormatError: A packed ensemble is not valid.
-        CheckpointError: A latent checkpoint cannot be packed.
+        CheckpointError: A checkpoint cannot be packed.
     """
     target = Path(output)
     _check_output(target, overwrite)
     progress("reading the source")
-    ensemble, directories = _read(source)
+    ensemble, found = _read(source, options or Options())
     with _replacing(target) as temporary:
         progress("building the graph")
         model, parts = build_model(ensemble)
@@ -102,14 +107,15 @@ def export(
         if verify:
             progress("verifying")
             texts = default_samples(ensemble.config.task.text_pair) if samples is None else samples
-            members = _load_torch(directories) if torch_members is None else TorchMembers(torch_members)
+            members = _load_torch(found) if torch_members is None else TorchMembers(torch_members)
             for check in run_checks(temporary, ensemble, texts, members):
                 checks.append(check)
                 progress(f"verifying, {len(checks)} checks done")
             _raise_failures(target, checks)
         size = temporary.stat().st_size
     parts["graph"] = size - sum(bytes_ for part, bytes_ in parts.items() if part != "graph")
-    return ExportReport(target, size, parts, nodes, ensemble.config.members, tuple(checks))
+    notes = found.notes if found else ()
+    return ExportReport(target, size, parts, nodes, ensemble.config.members, tuple(checks), notes)
 
 
 def _check_output(target: Path, overwrite: bool) -> None:
@@ -151,18 +157,24 @@ def _raise_failures(target: Path, checks: list[Check]) -> None:
         )
 
 
-def _read(source: Source) -> tuple[PackedEnsemble, list[Path]]:
-    """Returns the ensemble, and the directories of the latent checkpoints if it comes from some."""
+def _read(source: Source, options: Options) -> tuple[PackedEnsemble, Checkpoints | None]:
+    """Returns the ensemble, and the checkpoints if it comes from some."""
     if isinstance(source, PackedEnsemble):
         source.validate()
-        return source, []
-    directories = [Path(p) for p in ([source] if isinstance(source, (str, os.PathLike)) else source)]
-    packed = [directory for directory in directories if _is_packed(directory)]
-    if packed and len(directories) > 1:
-        raise ExportError(f"{packed[0]} is a packed ensemble: expected it alone, or latent checkpoints only")
+        return source, None
+    paths = [Path(p) for p in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    packed = [path for path in paths if _is_packed(path)]
+    if packed and len(paths) > 1:
+        raise ExportError(f"{packed[0]} is a packed ensemble: expected it alone, or checkpoints only")
+    if packed and options != Options():
+        raise ExportError(
+            f"{packed[0]} is a packed ensemble: its weights, labels and the like were decided when it was packed; "
+            "run 'bebert-edge pack' again with these options"
+        )
     if packed:
-        return PackedEnsemble.load(packed[0]), []
-    return checkpoints.load(directories), directories
+        return PackedEnsemble.load(packed[0]), None
+    found = checkpoints.read(paths, options)
+    return found.ensemble, found
 
 
 def _is_packed(directory: Path) -> bool:
@@ -173,17 +185,15 @@ def _is_packed(directory: Path) -> bool:
     return isinstance(config, dict) and "member_weights" in config
 
 
-def _load_torch(directories: list[Path]) -> TorchMembers:
-    """The models of latent checkpoints, of which `checkpoints.load` was able to read every one."""
-    if not directories:
+def _load_torch(found: Checkpoints | None) -> TorchMembers:
+    """The torch models of the members, where they are ours."""
+    if found is None:
         return TorchMembers(reason="a packed ensemble has no PyTorch model")
+    if found.family != checkpoints.bert.NAME or any(file.name != TENSOR_FILE for file in found.files):
+        return TorchMembers(reason=f"there is no PyTorch model of {found.family} checkpoints to compare with")
     missing = [package for package in ("torch", "transformers") if find_spec(package) is None]
     if missing:
         return TorchMembers(reason=f"{missing[0]} is not installed; run: pip install 'bebert-edge[train]'")
     from bebert_edge.training import load_member
 
-    ensemble_file = directories[0] / checkpoints.ENSEMBLE_FILE
-    if len(directories) == 1 and ensemble_file.is_file():
-        names = json.loads(ensemble_file.read_text(encoding="utf-8"))["members"]
-        directories = [directories[0] / name for name in names]
-    return TorchMembers([load_member(directory) for directory in directories])
+    return TorchMembers([load_member(file.parent) for file in found.files])

@@ -1,41 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latent checkpoints -> PackedEnsemble, with numpy and safetensors alone; one file per family."""
+"""Checkpoints -> PackedEnsemble: our own latent ones and published ones, one file per family (docs/checkpoints.md)."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.checkpoints import bert, binarybert
-from bebert_edge.checkpoints.files import (
-    CONFIG_FILE,
-    TENSOR_FILE,
-    TOKENIZER_FILE,
-    read_json,
-    read_tensors,
-    read_tokenizer,
-)
+from bebert_edge.checkpoints.agreement import check_members, check_states, shapes
+from bebert_edge.checkpoints.files import CONFIG_FILE, Floats, read_json, read_state
+from bebert_edge.checkpoints.latent import ENSEMBLE_FILE, EnsembleFile, read_ensemble_file
+from bebert_edge.checkpoints.layout import MemberFiles, find_members
 from bebert_edge.checkpoints.member import Member
-from bebert_edge.checkpoints.source import Floats, Source
-from bebert_edge.config import COMBINATIONS, TEMPERATURES, EnsembleConfig, is_temperature
+from bebert_edge.checkpoints.options import AUTO, Options
+from bebert_edge.checkpoints.source import Source
+from bebert_edge.checkpoints.tokenizer import check_vocabulary, find_tokenizer, read_tokenizer
+from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble, tensor_specs
 from bebert_edge.errors import CheckpointError, FormatError
 
-__all__ = ["ENSEMBLE_FILE", "load"]
+__all__ = ["ENSEMBLE_FILE", "FAMILIES", "Checkpoints", "Options", "load", "read"]
 
-ENSEMBLE_FILE = "ensemble.json"
-"""Names the members of a latent ensemble, their weights, and how they are combined."""
+PathLike = str | os.PathLike[str]
 
 
 class Family(Protocol):
-    """What the module of a family offers."""
+    """What the module of a family offers.
+
+    It may also have `unify(members: Sequence[Member]) -> list[Member]`, which gives members of one shape the same code
+    types where it had to choose them by what it found in the tensors.
+    """
 
     NAME: str
 
@@ -53,171 +53,186 @@ class Family(Protocol):
 FAMILIES: tuple[Family, ...] = (
     bert,
     binarybert,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
-class _Ensemble:
-    """What an `ensemble.json` says; `weights` have sum 1."""
+class Checkpoints:
+    """What was read.
 
-    directories: list[Path]
-    weights: list[float]
-    metadata: dict[str, str]
-    combination: str = "logits"
-    temperature: float = 1.0
+    Attributes:
+        ensemble: The packed members.
+        family: Name of their family.
+        files: The file of the tensors of each member.
+        notes: Lines for the user: where an answer can differ from that of the checkpoint's own code.
+    """
+
+    ensemble: PackedEnsemble
+    family: str
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
 
 
-def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> PackedEnsemble:
-    """Packs latent checkpoints.
+def load(paths: PathLike | Sequence[PathLike], options: Options | None = None) -> PackedEnsemble:
+    """Packs checkpoints: `read(paths, options).ensemble`."""
+    return read(paths, options).ensemble
+
+
+def read(paths: PathLike | Sequence[PathLike], options: Options | None = None) -> Checkpoints:
+    """Reads and packs checkpoints of one ensemble. No code that a file may hold is run.
 
     Args:
-        paths: A directory with an `ensemble.json`, or the directories of the members, which then weigh the same.
-
-    Returns:
-        A valid ensemble.
+        paths: A directory with an `ensemble.json`, or directories and files of members (`layout.find_members`), which
+            weigh the same unless `options` say otherwise.
+        options: What the checkpoints do not say themselves.
 
     Raises:
         CheckpointError: A checkpoint is damaged, incomplete, of no known family, or members do not fit together. The
             message names the file and the tensor or key, what was found and what was expected.
     """
-    directories = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    if not directories:
-        raise CheckpointError("no checkpoint was given: expected directories; run 'bebert-edge pack --help'")
-    for directory in directories:
-        if not directory.is_dir():
-            raise CheckpointError(f"{directory} is not a directory: expected a latent checkpoint; see docs/latent.md")
-    if len(directories) == 1 and (directories[0] / ENSEMBLE_FILE).is_file():
-        found = _read_ensemble(directories[0])
-    else:
-        found = _Ensemble(directories, [1 / len(directories)] * len(directories), {})
-    members = [_load_member(directory) for directory in found.directories]
-    for directory, member in zip(found.directories, members, strict=True):
-        _check_agreement(found.directories[0], members[0], directory, member)
-    first = members[0]
+    options = options or Options()
+    given = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    if not given:
+        raise CheckpointError("no checkpoint was given: expected directories or files; run 'bebert-edge pack --help'")
+    settings = _ensemble_file(given)
+    files = [member for path in (settings.directories if settings else given) for member in find_members(path)]
+    family, members = _read_members(files, options)
+    config, notes = _config(members, settings, options, given[0])
     try:
-        ensemble = PackedEnsemble(
-            EnsembleConfig(
-                members=len(members),
-                member_weights=tuple(found.weights),
-                encoder=first.encoder,
-                quantization=first.quantization,
-                task=first.task,
-                labels=first.labels,
-                max_length=first.max_length,
-                combination=found.combination,
-                temperature=found.temperature,
-                metadata=found.metadata,
-            ),
-            {},
-            first.tokenizer,
-        )
+        ensemble = PackedEnsemble(config, {}, members[0].tokenizer)
         ensemble.tensors = {
             name: _stack([member.tensors[name] for member in members], spec.shareable)
-            for name, spec in tensor_specs(ensemble.config).items()
+            for name, spec in tensor_specs(config).items()
         }
         ensemble.validate()
     except FormatError as error:
-        raise CheckpointError(f"{directories[0]} cannot be packed: {error}") from error
-    return ensemble
+        raise CheckpointError(f"{given[0]} cannot be packed: {error}") from error
+    notes = [note for member in members for note in member.notes] + notes
+    return Checkpoints(ensemble, family.NAME, tuple(f.tensors for f in files), tuple(dict.fromkeys(notes)))
+
+
+def _ensemble_file(paths: list[Path]) -> EnsembleFile | None:
+    found = [path for path in paths if (path / ENSEMBLE_FILE).is_file()]
+    if found and len(paths) > 1:
+        raise CheckpointError(f"{found[0]} is a whole ensemble ({ENSEMBLE_FILE}): expected it alone, or members only")
+    return read_ensemble_file(found[0]) if found else None
+
+
+def _read_members(files: list[MemberFiles], options: Options) -> tuple[Family, list[Member]]:
+    members: list[Member] = []
+    for number, file in enumerate(files):
+        config = _read_config(file)
+        state = read_state(file.tensors)
+        found = _family(file, config, state, options.family)
+        if number == 0:
+            family, expected = found, shapes(state)
+        elif found is not family:
+            raise CheckpointError(
+                f"{file.tensors} is of family {found.NAME!r}, {files[0].tensors} of {family.NAME!r}: "
+                "expected members of one family; name those of one ensemble"
+            )
+        check_states(files[0].tensors, expected, file.tensors, shapes(state))
+        members.append(_read_member(family, file, config, state, options))
+    unify = getattr(family, "unify", None)
+    if unify is not None:
+        members = unify(members)
+    for file, member in zip(files, members, strict=True):
+        check_members(files[0].tensors, members[0], file.tensors, member)
+    return family, members
+
+
+def _read_config(file: MemberFiles) -> dict[str, Any]:
+    config = read_json(file.config)
+    if "family" in config and "member_weights" in config:
+        directory = file.config.parent
+        raise CheckpointError(f"{directory} is packed already: continue with 'bebert-edge export {directory}'")
+    return config
+
+
+def _family(file: MemberFiles, config: dict[str, Any], names: Collection[str], name: str) -> Family:
+    known = [family.NAME for family in FAMILIES]
+    if name not in (AUTO, *known):
+        raise CheckpointError(f"family is {name!r}, expected {AUTO} or one of {', '.join(known)} (--family)")
+    for family in FAMILIES:
+        if name == family.NAME or (name == AUTO and family.detect(config, names)):
+            return family
+    kind = config.get("model_type", "unknown")
+    raise CheckpointError(
+        f"{file.tensors} is of no family that is known ({', '.join(known)}): model type {kind!r}, no section "
+        f"{bert.SECTION!r} in {CONFIG_FILE}, and not the tensors of docs/checkpoints.md. Binarize a float BERT with "
+        f"'bebert-edge train FILE --backbone {file.config.parent} -o OUT'"
+    )
+
+
+def _read_member(
+    family: Family, file: MemberFiles, config: dict[str, Any], state: dict[str, Floats], options: Options
+) -> Member:
+    tokenizer = find_tokenizer(options.tokenizer, (file.config.parent, file.tensors.parent))
+    source = Source(
+        path=file.tensors,
+        config_path=file.config,
+        config=config,
+        state=state,
+        tokenizer=read_tokenizer(tokenizer),
+        labels=options.labels,
+        text_pair=_is_on_pairs(config) if options.text_pair is None else options.text_pair,
+        max_length=options.max_length,
+    )
+    member = family.read(source)
+    check_vocabulary(tokenizer, member.tokenizer, member.encoder.vocab_size)
+    if options.text_pair not in (None, member.task.text_pair):
+        trained = "pairs of texts" if member.task.text_pair else "single texts"
+        raise CheckpointError(
+            f"{file.config} says that the model was trained on {trained}: leave out --text-pair and --single-text"
+        )
+    return member
+
+
+_PAIR_TASKS = ("mrpc", "qqp", "stsb", "mnli", "mnlimm", "qnli", "rte", "wnli", "ax")
+"""GLUE's tasks on pairs of texts (Wang et al. 2019), without punctuation."""
+
+
+def _is_on_pairs(config: dict[str, Any]) -> bool:
+    task = str(config.get("finetuning_task", ""))
+    return "".join(filter(str.isalnum, task.lower())) in _PAIR_TASKS
+
+
+def _config(
+    members: list[Member], settings: EnsembleFile | None, options: Options, path: Path
+) -> tuple[EnsembleConfig, list[str]]:
+    """The configuration of the ensemble, and what there is to say about it."""
+    weights = options.alpha or (settings.weights if settings else (1.0,) * len(members))
+    if len(weights) != len(members):
+        raise CheckpointError(
+            f"{path} has {len(members)} members, but {len(weights)} weights were given: pass one for each with --alpha"
+        )
+    combination = options.combination or (settings.combination if settings else "logits")
+    temperature, notes = settings.temperature if settings else 1.0, []
+    if temperature != 1 and (options.alpha or options.combination):
+        notes.append(
+            f"left out the temperature {temperature:g}: {ENSEMBLE_FILE} gives it for its own weights and combination"
+        )
+        temperature = 1.0
+    first = members[0]
+    try:
+        config = EnsembleConfig(
+            members=len(members),
+            member_weights=tuple(weight / sum(weights) for weight in weights),
+            encoder=first.encoder,
+            quantization=first.quantization,
+            task=first.task,
+            labels=first.labels,
+            max_length=first.max_length,
+            combination=combination,
+            temperature=temperature,
+            metadata=settings.metadata if settings else {},
+        )
+    except FormatError as error:
+        raise CheckpointError(f"{path} cannot be packed: {error}") from error
+    return config, notes
 
 
 def _stack(arrays: list[NDArray[Any]], shareable: bool) -> NDArray[Any]:
     if shareable and all(np.array_equal(arrays[0], array) for array in arrays[1:]):
         arrays = arrays[:1]
     return np.stack(arrays)
-
-
-def _read_ensemble(directory: Path) -> _Ensemble:
-    path = directory / ENSEMBLE_FILE
-    content = read_json(path)
-    if content.get("format_version") != bert.FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: format_version is {content.get('format_version')!r}, expected {bert.FORMAT_VERSION}: "
-            "update bebert-edge to the version that wrote the checkpoint"
-        )
-    names, weights, metadata = (content.get(key) for key in ("members", "member_weights", "metadata"))
-    if not isinstance(names, list) or not names or not all(_is_inside(name) for name in names):
-        raise CheckpointError(f"{path}: members is {names!r}, expected names of directories beside it")
-    if (
-        not isinstance(weights, list)
-        or len(weights) != len(names)
-        or not all(isinstance(w, (int, float)) and 0 <= w <= 1e30 for w in weights)
-        or sum(weights) <= 0
-    ):
-        raise CheckpointError(
-            f"{path}: member_weights is {weights!r}, expected {len(names)} numbers 0 .. 1e30, not all 0"
-        )
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise CheckpointError(f"{path}: metadata is {metadata!r}, expected an object of strings")
-    combination, temperature = content.get("combination", "logits"), content.get("temperature", 1.0)
-    if combination not in COMBINATIONS:
-        raise CheckpointError(f"{path}: combination is {combination!r}, expected one of {', '.join(COMBINATIONS)}")
-    if not is_temperature(temperature):
-        low, high = TEMPERATURES
-        raise CheckpointError(f"{path}: temperature is {temperature!r}, expected a number {low:g} .. {high:g}")
-    directories = [directory / name for name in names]
-    return _Ensemble(directories, [w / sum(weights) for w in weights], metadata, combination, float(temperature))
-
-
-def _is_inside(name: object) -> bool:
-    if not isinstance(name, str) or not name:
-        return False
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
-
-
-def _load_member(directory: Path) -> Member:
-    config_path = directory / CONFIG_FILE
-    config = read_json(config_path)
-    if "family" in config and "member_weights" in config:
-        raise CheckpointError(f"{directory} is packed already: continue with 'bebert-edge export {directory}'")
-    state = _rename(read_tensors(directory))
-    family = _family(directory, config, state)
-    source = Source(directory / TENSOR_FILE, config_path, config, state, read_tokenizer(directory))
-    member = family.read(source)
-    _check_vocabulary(directory, member)
-    return member
-
-
-def _rename(state: dict[str, Floats]) -> dict[str, Floats]:
-    """Names of today, whatever version of PyTorch or transformers wrote them."""
-    renamed = {}
-    for name, tensor in state.items():
-        new = name.removeprefix("module.")
-        for old, today in ((".gamma", ".weight"), (".beta", ".bias")):
-            if new.endswith(f"LayerNorm{old}"):
-                new = new.removesuffix(old) + today
-        if not new.endswith("embeddings.position_ids"):
-            renamed[new] = tensor
-    return renamed
-
-
-def _family(directory: Path, config: dict[str, Any], names: Collection[str]) -> Family:
-    for family in FAMILIES:
-        if family.detect(config, names):
-            return family
-    kind = config.get("model_type", "unknown")
-    raise CheckpointError(
-        f"{directory} is a checkpoint of model type {kind!r} without a section {bert.SECTION!r} in {CONFIG_FILE}: "
-        "expected one that 'bebert-edge train' wrote; binarize a float BERT with "
-        f"'bebert-edge train FILE --backbone {directory} -o OUT'"
-    )
-
-
-def _check_vocabulary(directory: Path, member: Member) -> None:
-    tokens, embedded = len(json.loads(member.tokenizer)["model"]["vocab"]), member.encoder.vocab_size
-    if tokens > embedded:
-        raise CheckpointError(
-            f"{directory / TOKENIZER_FILE} has {tokens} tokens, but the model embeds {embedded}: "
-            "the tokenizer is another model's"
-        )
-
-
-def _check_agreement(first_path: Path, first: Member, path: Path, member: Member) -> None:
-    for name in ("encoder", "quantization", "task", "labels", "max_length", "tokenizer"):
-        expected, found = getattr(first, name), getattr(member, name)
-        if expected != found:
-            detail = "" if name == "tokenizer" else f" ({found} and {expected})"
-            raise CheckpointError(
-                f"{path} and {first_path} differ in {name}{detail}: expected members of one ensemble to agree"
-            )

@@ -64,7 +64,7 @@ def _integer(section: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...], TaskConfig, int]:
-    section = config[SECTION]
+    section = config.get(SECTION)
     if not isinstance(section, dict):
         raise CheckpointError(f"{path}: {SECTION} is {section!r}, expected an object")
     if section.get("format_version") != FORMAT_VERSION:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bebert_edge.checkpoints.files import Floats
 from bebert_edge.config import TaskConfig
 from bebert_edge.errors import CheckpointError
 
-Floats = NDArray[np.float32]
+__all__ = ["Floats", "Reader", "Source"]
 
 LONGEST = 512
 """Tokens of the longest input where nobody said otherwise."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`bebert-edge export`: a packed ensemble or latent checkpoints to one .onnx file."""
+"""`bebert-edge export`: a packed ensemble or checkpoints to one .onnx file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bebert_edge.cli._checkpoints import (
+    Alpha,
+    Combine,
+    Family,
+    Labels,
+    MaxLength,
+    TextPair,
+    Tokenizer,
+    checkpoint_options,
+    print_notes,
+)
 from bebert_edge.cli._shared import OutputFormat
 
 if TYPE_CHECKING:
@@ -17,12 +28,20 @@ if TYPE_CHECKING:
 
 def export(
     source: Annotated[
-        list[Path], typer.Argument(metavar="DIR", help="A packed ensemble, or latent checkpoints (one per member).")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="A packed ensemble, or checkpoints as `pack` reads them."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("model.onnx"),
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Compare the model with its source; fail if they differ.")
     ] = True,
+    family: Family = "auto",
+    alpha: Alpha = None,
+    combination: Combine = None,
+    labels: Labels = None,
+    text_pair: TextPair = None,
+    max_length: MaxLength = None,
+    tokenizer: Tokenizer = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
 ) -> None:
@@ -31,8 +50,10 @@ def export(
 
     from bebert_edge.exporters import export
 
+    options = checkpoint_options(family, alpha, combination, labels, text_pair, max_length, tokenizer)
     with Console(stderr=True).status("starting") as status:
-        report = export(source, output, verify=verify, overwrite=overwrite, progress=status.update)
+        report = export(source, output, options=options, verify=verify, overwrite=overwrite, progress=status.update)
+    print_notes(report.notes)
     if output_format is OutputFormat.json:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:

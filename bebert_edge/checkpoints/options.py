@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user can say about checkpoints that they do not say themselves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from bebert_edge.config import COMBINATIONS
+from bebert_edge.errors import CheckpointError
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read checkpoints. None leaves it to the checkpoints.
+
+    Attributes:
+        family: Name of a family, or `auto`: found from configuration and tensors.
+        alpha: A weight > 0 for each member; divided by their sum.
+        combination: What the answer is the weighted mean of: `logits` or `probabilities`.
+        labels: Names of the labels, one for each row of the classifier.
+        text_pair: Whether an input is two texts.
+        max_length: Tokens of the longest input.
+        tokenizer: A directory with `tokenizer.json` or `vocab.txt`, or such a file.
+
+    Raises:
+        CheckpointError: A value is none of these.
+    """
+
+    family: str = AUTO
+    alpha: tuple[float, ...] | None = None
+    combination: str | None = None
+    labels: tuple[str, ...] | None = None
+    text_pair: bool | None = None
+    max_length: int | None = None
+    tokenizer: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and not (self.alpha and all(0 < weight < math.inf for weight in self.alpha)):
+            raise CheckpointError(f"alpha is {list(self.alpha)}, expected numbers > 0, one for each member (--alpha)")
+        if self.combination not in (None, *COMBINATIONS):
+            raise CheckpointError(f"combination is {self.combination!r}, expected one of {', '.join(COMBINATIONS)}")
+        if self.labels is not None and (len(set(self.labels)) < len(self.labels) or not all(self.labels)):
+            raise CheckpointError(f"labels are {list(self.labels)}, expected different names, none empty (--labels)")
