@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_edge.checkpoints import bert, binarybert
+from bebert_edge.checkpoints import bert, bibert, binarybert
 from bebert_edge.checkpoints.agreement import check_members, check_states, shapes
 from bebert_edge.checkpoints.files import CONFIG_FILE, Floats, read_json, read_state
 from bebert_edge.checkpoints.latent import ENSEMBLE_FILE, EnsembleFile, read_ensemble_file
@@ -52,6 +52,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     bert,
+    bibert,
     binarybert,
 )
 

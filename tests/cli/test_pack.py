@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pack` and `export` on published checkpoints: the options that they share, and what they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from bebert_edge.ensemble import PackedEnsemble
+from checkpoints import bibert_oracle as bibert
+from support import VOCABULARY
+
+Command = Callable[..., Any]
+SHAPE = bibert.config(vocab_size=len(VOCABULARY), num_hidden_layers=1)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BEBERT of two members."""
+    states = [bibert.random_state(SHAPE, seed=seed) for seed in range(2)]
+    return bibert.save_bebert(tmp_path_factory.mktemp("published") / "out", SHAPE, states, VOCABULARY)
+
+
+def test_pack_with_every_option(command: Command, published: Path, tmp_path: Path) -> None:
+    options = ("--family", "bibert", "--alpha", "1.2,0.8", "--combination", "probabilities", "--labels", "bad, good")
+    options += ("--text-pair", "--max-length", "16", "--tokenizer", str(published / "vocab.txt"))
+    done = command("pack", published / "0.bin", published / "1.bin", "-o", tmp_path / "packed", *options)
+    assert done.code == 0, done.err
+    assert done.err.endswith(f"wrote {tmp_path}/packed; next: bebert-edge export {tmp_path}/packed -o model.onnx\n")
+    config = PackedEnsemble.load(tmp_path / "packed").config
+    assert (config.member_weights, config.combination) == (pytest.approx((0.6, 0.4)), "probabilities")
+    assert (config.labels, config.task.text_pair, config.max_length) == (("bad", "good"), True, 16)
+
+
+def test_export_takes_the_same_options(command: Command, published: Path, tmp_path: Path) -> None:
+    options = ("--alpha", "1.2,0.8", "--labels", "bad,good", "--format", "json")
+    done = command("export", published, "-o", tmp_path / "model.onnx", *options)
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    checks = {check["name"]: check for check in report["checks"]}
+    assert (report["members"], report["notes"]) == (2, [])
+    assert checks["without the native library"]["passed"]
+    assert checks["PyTorch"]["passed"] is None
+    assert checks["PyTorch"]["detail"] == "there is no PyTorch model of bibert checkpoints to compare with"
+    answer = command("run", tmp_path / "model.onnx", "it is good", "--format", "json")
+    assert json.loads(answer.out)["label"] in ("bad", "good")
+
+
+def test_notes_go_to_stderr(command: Command, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from bebert_edge.checkpoints import bibert as family
+
+    def read(source: Any, original: Any = family.read) -> Any:
+        return replace(original(source), notes=("ranges are taken over one text",))
+
+    monkeypatch.setattr(family, "read", read)
+    packing = command("pack", published, "-o", tmp_path / "packed")
+    exporting = command("export", published, "-o", tmp_path / "model.onnx", "--no-verify")
+    for done in (packing, exporting):
+        assert done.err.count("note: ranges are taken over one text\n") == 1, done.err
+        assert "ranges" not in done.out
+
+
+@pytest.mark.parametrize("name", ["pack", "export"])
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--alpha", "1.2,x"), 2, "'x' is not a number > 0"),
+        (("--alpha", "1.2,-1"), 2, "'-1' is not a number > 0"),
+        (("--alpha", "1"), 1, "has 2 members, but 1 weights were given: pass one for each with --alpha"),
+        (("--labels", "a,b,c"), 1, "classifier.weight has 2 rows, but 3 labels were given (a, b, c)"),
+        (("--max-length", "99"), 1, "max_length is 99, but there are 24 positions"),
+        (("--combination", "votes"), 2, "'votes' is not one of 'logits', 'probabilities'"),
+        (("--family", "gpt"), 1, "family is 'gpt', expected auto or one of bert"),
+        (("--family", "bert"), 1, "bebert_edge is None, expected an object"),
+        (("--tokenizer", "absent"), 1, "absent/tokenizer.json is missing"),
+    ],
+)
+def test_wrong_options(
+    command: Command, published: Path, tmp_path: Path, name: str, options: tuple[str, ...], code: int, message: str
+) -> None:
+    output = tmp_path / "packed.onnx"
+    done = command(name, published, "-o", output, *options)
+    assert done.code == code
+    assert message in " ".join(done.err.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_packed_ensemble_takes_no_options(command: Command, published: Path, tmp_path: Path) -> None:
+    command("pack", published, "-o", tmp_path / "packed")
+    done = command("export", tmp_path / "packed", "-o", tmp_path / "model.onnx", "--labels", "a,b")
+    assert done.code == 1
+    assert "is a packed ensemble" in done.err
+    assert "run 'bebert-edge pack' again" in done.err
