@@ -160,21 +160,26 @@ def _raise_failures(target: Path, checks: list[Check]) -> None:
 def _read(source: Source, options: Options) -> tuple[PackedEnsemble, Checkpoints | None]:
     """Returns the ensemble, and the checkpoints if it comes from some."""
     if isinstance(source, PackedEnsemble):
+        _refuse_options("the source", options)
         source.validate()
         return source, None
     paths = [Path(p) for p in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     packed = [path for path in paths if _is_packed(path)]
     if packed and len(paths) > 1:
         raise ExportError(f"{packed[0]} is a packed ensemble: expected it alone, or checkpoints only")
-    if packed and options != Options():
-        raise ExportError(
-            f"{packed[0]} is a packed ensemble: its weights, labels and the like were decided when it was packed; "
-            "run 'bebert-edge pack' again with these options"
-        )
     if packed:
+        _refuse_options(packed[0], options)
         return PackedEnsemble.load(packed[0]), None
     found = checkpoints.read(paths, options)
     return found.ensemble, found
+
+
+def _refuse_options(source: object, options: Options) -> None:
+    if options != Options():
+        raise ExportError(
+            f"{source} is a packed ensemble: its weights, labels and the like were decided when it was packed; "
+            "run 'bebert-edge pack' again with these options"
+        )
 
 
 def _is_packed(directory: Path) -> bool:

@@ -17,9 +17,11 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file
 
-from bebert_edge.checkpoints import Options, load, read
+from bebert_edge.checkpoints import FAMILIES, Options, load, read
+from bebert_edge.checkpoints.files import read_json, read_state
 from bebert_edge.errors import CheckpointError
 from checkpoints import bibert_oracle as bibert
+from checkpoints import binarybert_oracle as binarybert
 from support import VOCABULARY
 
 SHAPE = bibert.config(vocab_size=len(VOCABULARY), num_hidden_layers=1)
@@ -136,6 +138,58 @@ def test_directories_and_files_mix(states: list[State], tmp_path: Path) -> None:
     expected = load(bibert.save_bebert(tmp_path / "all", SHAPE, states, VOCABULARY))
     shutil.move(paths[1] / "pytorch_model.bin", paths[1] / "round.pt")
     assert same(load([paths[0], paths[1] / "round.pt", paths[2]]), expected)
+
+
+def test_numbered_members_go_before_a_single_model(states: list[State], tmp_path: Path) -> None:
+    out = bibert.save_bebert(tmp_path / "out", SHAPE, states[:2], VOCABULARY)
+    bibert.save_bibert(out, SHAPE, states[2], VOCABULARY)  # what BEBERT's training started from
+    assert [file.name for file in read(out).files] == ["0.bin", "1.bin"]
+
+
+def save_binarybert(directory: Path, **shape: Any) -> Path:
+    config = binarybert.published_config(vocab_size=len(VOCABULARY), layers=1, **shape)
+    state = binarybert.random_state(config, split=shape.get("split", True))
+    return bibert.save_bibert(directory, config, state, VOCABULARY)
+
+
+def test_each_family_knows_its_own_checkpoints_only(directory: Path, tmp_path: Path) -> None:
+    published = {"bibert": [directory], "binarybert": [save_binarybert(tmp_path / str(s), split=s) for s in (0, 1)]}
+    for family, directories in published.items():
+        for path in directories:
+            assert read(path).family == family
+            config, names = read_json(path / "config.json"), read_state(path / "pytorch_model.bin").keys()
+            assert [known.NAME for known in FAMILIES if known.detect(config, names)] == [family]
+
+
+def test_members_of_two_families_are_refused(directory: Path, tmp_path: Path) -> None:
+    other = save_binarybert(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"other/.* is of family 'binarybert', .*one/.* of 'bibert'"):
+        load([directory, other])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"num_hidden_layers": 2},
+            r"has a tensor bert.encoder.layer.1.attention.output.LayerNorm.bias, and .* has none",
+        ),
+        ({"intermediate_size": 40}, r"differ in the shape of .*intermediate.dense.bias \(\[40\] and \[48\]\)"),
+        ({"num_attention_heads": 8}, r"differ in encoder.heads \(8 and 4\)"),
+        ({"layer_norm_eps": 1e-5}, r"differ in encoder.layer_norm_epsilon \(1e-05 and 1e-12\)"),
+    ],
+)
+def test_members_of_other_shapes_are_refused(directory: Path, tmp_path: Path, change: Any, message: str) -> None:
+    shape = SHAPE | change
+    other = bibert.save_bibert(tmp_path / "other", shape, bibert.random_state(shape), VOCABULARY)
+    with pytest.raises(CheckpointError, match=message):
+        load([directory, other])
+
+
+def test_members_of_another_vocabulary_are_refused(directory: Path, states: list[State], tmp_path: Path) -> None:
+    other = bibert.save_bibert(tmp_path / "other", SHAPE, states[1], list(reversed(VOCABULARY)))
+    with pytest.raises(CheckpointError, match="differ in tokenizer"):
+        load([directory, other])
 
 
 class Hostile:

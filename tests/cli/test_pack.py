@@ -12,7 +12,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from bebert_edge.checkpoints import Options
 from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.errors import ExportError
+from bebert_edge.exporters import export
 from checkpoints import bibert_oracle as bibert
 from support import VOCABULARY
 
@@ -99,3 +102,5 @@ def test_a_packed_ensemble_takes_no_options(command: Command, published: Path, t
     assert done.code == 1
     assert "is a packed ensemble" in done.err
     assert "run 'bebert-edge pack' again" in done.err
+    with pytest.raises(ExportError, match="the source is a packed ensemble"):
+        export(PackedEnsemble.load(tmp_path / "packed"), tmp_path / "model.onnx", options=Options(labels=("a", "b")))
