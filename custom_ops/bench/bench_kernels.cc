@@ -26,7 +26,7 @@ struct NamedCode {
   const char* name;
   CodeType code;
 };
-constexpr NamedCode kSign = {"sign", {1, -1, 1}}, kBool = {"bool", {1, 0, 1}}, kInt2 = {"int2", {8, -2, 1}},
+constexpr NamedCode kSign = {"sign", {1, -1, 1}}, kBool = {"bool", {1, 0, 1}}, kTernary = {"ternary", {8, -1, 1}},
                     kInt4 = {"int4", {8, -8, 7}}, kUint4 = {"uint4", {8, 0, 15}}, kInt8 = {"int8", {8, -128, 127}},
                     kUint8 = {"uint8", {8, 0, 255}};
 
@@ -84,11 +84,23 @@ void fill(const Buffer<uint8_t>& bytes, CodeType code) {
   }
 }
 
+bool is_ternary(CodeType code) { return code.width == 8 && code.low == -1 && code.high == 1; }
+
+// Ternary codes are signs of which that of 0 is 0, as in published models.
+void fill_quantizer(const Buffer<float>& shift, const Buffer<float>& inverse_step, CodeType code) {
+  const bool ternary = is_ternary(code);
+  const float middle = ternary ? std::ldexp(1.0f, 64) : 0.4f * static_cast<float>(code.high);
+  fill(shift, ternary ? 0.0f : -1.0f, ternary ? 0.0f : 1.0f);
+  fill(inverse_step, ternary ? middle : 0.75f * middle, ternary ? middle : 1.25f * middle);
+}
+
 // Products a second of the peak loop for a code type; 0 where there is none.
 double peak(Isa isa, CodeType input) {
+  // This path counts the bits of ternary codes too, with another load.
+  const bool bits = input.width == 1 || (isa == Isa::x86_avx512 && is_ternary(input));
   int64_t (*loop)(int64_t) = nullptr;
 #define PEAK(path) \
-  if (isa == Isa::path) loop = input.width == 1 ? peak_bits_##path : peak_tables_##path;
+  if (isa == Isa::path) loop = bits ? peak_bits_##path : peak_tables_##path;
 #include "peak/peaks.inc"
 #undef PEAK
   if (!loop) return 0;
@@ -111,8 +123,7 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   const float largest = static_cast<float>(std::max(input.code.high, -input.code.low));
   fill(scale, 0, 2 / (largest * std::sqrt(static_cast<float>(k))));
   fill(bias, -1, 1);
-  fill(shift, -1, 1);
-  fill(inverse_step, 0.3f * static_cast<float>(output.code.high), 0.5f * static_cast<float>(output.code.high));
+  fill_quantizer(shift, inverse_step, output.code);
   const Times interleave = measure([&] { packed_binary_matmul_interleave(plan, rows.data, weights.data, host); });
 
   PackedBinaryMatMulArgs args = {};
@@ -149,7 +160,7 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   const Times times = measure([&] { packed_binary_matmul_run(plan, args, host); });
   const double rate = static_cast<double>(tokens * k * n) / times.best;
   constexpr const char* kActivationNames[] = {"", "relu", "gelu"};
-  std::printf("matmul %4lld x %4lld x %4lld  %-5s -> %-5s %-4s %8.1f us (median %8.1f) %7.0f GMAC/s", (long long)tokens,
+  std::printf("matmul %4lld x %4lld x %4lld  %-7s -> %-7s %-4s %8.1f us (median %8.1f) %7.0f GMAC/s", (long long)tokens,
               (long long)k, (long long)n, input.name, output.name ? output.name : "float",
               kActivationNames[static_cast<int>(activation)], times.best * 1e6, times.median * 1e6, rate / 1e9);
   if (peak_rate > 0) std::printf(", %3.0f %% of %.0f", 100 * rate / peak_rate, peak_rate / 1e9);
@@ -157,7 +168,7 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
 }
 
 void bench_attention(Isa isa, int64_t tokens, int64_t heads, int64_t head_size, NamedCode input, NamedCode probability,
-                     bool softmax) {
+                     NamedCode output, bool softmax) {
   const Host host = serial_host();
   const int64_t channels = heads * head_size;
   const int64_t row_bytes = code_row_bytes(input.code, 3 * channels);
@@ -171,11 +182,10 @@ void bench_attention(Isa isa, int64_t tokens, int64_t heads, int64_t head_size, 
   fill(score_scale, 1 / spread, 2 / spread);
   fill(probability_scale, 2 * levels, 4 * levels);
   fill(context_scale, 0.1f / levels, 0.2f / levels);
-  fill(shift, -1, 1);
-  fill(inverse_step, 0.5f, 1.5f);
+  fill_quantizer(shift, inverse_step, output.code);
   const int64_t offsets[2] = {0, tokens};
   BinaryAttentionArguments a = {};
-  a.config = {heads, head_size, softmax, input.code, probability.code, input.code};
+  a.config = {heads, head_size, softmax, input.code, probability.code, output.code};
   a.query = {qkv.data, tokens, row_bytes, 0};
   a.key = {qkv.data, tokens, row_bytes, channels};
   a.value = {qkv.data, tokens, row_bytes, 2 * channels};
@@ -188,9 +198,9 @@ void bench_attention(Isa isa, int64_t tokens, int64_t heads, int64_t head_size, 
   a.inverse_step = inverse_step.data;
   a.codes = codes.data;
   const Times times = measure([&] { binary_attention(isa, a, host); });
-  std::printf("attention %4lld tokens, %2lld heads of %2lld  %-5s, %-5s %-7s %8.1f us (median %8.1f)\n",
+  std::printf("attention %4lld tokens, %2lld heads of %2lld  %-5s, %-5s %-7s -> %-7s %8.1f us (median %8.1f)\n",
               (long long)tokens, (long long)heads, (long long)head_size, input.name, probability.name,
-              softmax ? "softmax" : "boolean", times.best * 1e6, times.median * 1e6);
+              softmax ? "softmax" : "boolean", output.name, times.best * 1e6, times.median * 1e6);
 }
 
 void bench_rows(Isa isa, int64_t tokens, int64_t channels, NamedCode code) {
@@ -214,19 +224,38 @@ void bench_rows(Isa isa, int64_t tokens, int64_t channels, NamedCode code) {
               (long long)channels, code.name, times.best * 1e6, times.median * 1e6);
 }
 
+// The activation of a sum of two products.
+void bench_gelu(Isa isa, int64_t tokens, int64_t channels, NamedCode code) {
+  const Host host = serial_host();
+  const Buffer<float> x(tokens * channels), shift(channels), inverse_step(channels);
+  const Buffer<uint8_t> codes(tokens * channels + 64);
+  fill(x, -3, 3);
+  fill_quantizer(shift, inverse_step, code.code);
+  const Times times = measure([&] {
+    quantize(isa,
+             {x.data, shift.data, inverse_step.data, codes.data, 1, 1, tokens, channels, code.code, Activation::gelu},
+             host);
+  });
+  std::printf("quantize gelu           %4lld x %4lld -> %-5s %8.1f us (median %8.1f)\n", (long long)tokens,
+              (long long)channels, code.name, times.best * 1e6, times.median * 1e6);
+}
+
 void bench_architecture(Isa isa, int64_t tokens, int64_t hidden, int64_t intermediate) {
   struct Codes {
-    NamedCode hidden, intermediate, probability;
+    NamedCode hidden, context, intermediate, probability;
   };
-  for (const Codes& c : {Codes{kSign, kBool, kBool}, Codes{kInt4, kUint4, kUint4}, Codes{kInt8, kUint8, kUint8}}) {
+  // The last is BiBERT, where a context or what GELU gives can be 0.
+  for (const Codes& c : {Codes{kSign, kSign, kBool, kBool}, Codes{kInt4, kInt4, kUint4, kUint4},
+                         Codes{kInt8, kInt8, kUint8, kUint8}, Codes{kSign, kTernary, kTernary, kBool}}) {
     bench_matmul(isa, tokens, hidden, 3 * hidden, c.hidden, c.hidden, Activation::none);
-    bench_matmul(isa, tokens, hidden, hidden, c.hidden, {nullptr, {8, 0, 1}}, Activation::none);
+    bench_matmul(isa, tokens, hidden, hidden, c.context, {nullptr, {8, 0, 1}}, Activation::none);
     bench_matmul(isa, tokens, hidden, intermediate, c.hidden, c.intermediate, Activation::relu);
     bench_matmul(isa, tokens, hidden, intermediate, c.hidden, c.intermediate, Activation::gelu);
     bench_matmul(isa, tokens, intermediate, hidden, c.intermediate, {nullptr, {8, 0, 1}}, Activation::none);
-    bench_attention(isa, tokens, 12, hidden / 12, c.hidden, c.probability, true);
-    if (c.hidden.code.width == 1) bench_attention(isa, tokens, 12, hidden / 12, c.hidden, kBool, false);
+    bench_attention(isa, tokens, 12, hidden / 12, c.hidden, c.probability, c.context, true);
+    if (c.hidden.code.width == 1) bench_attention(isa, tokens, 12, hidden / 12, c.hidden, kBool, c.context, false);
     bench_rows(isa, tokens, hidden, c.hidden);
+    bench_gelu(isa, tokens, intermediate, c.intermediate);
   }
 }
 

@@ -11,9 +11,9 @@ namespace {
 constexpr CodeType kOutputs[] = {{8, -1, 1}, {8, -2, 1}, {8, 0, 3}, {8, -8, 7}, {8, 0, 15}};
 
 // What parameters are like; all but `ordinary` ones meet sums from one end to the other.
-enum class Kind { ordinary, even_sums, ties, dips, coarse, noise, wild };
+enum class Kind { ordinary, even_sums, ties, dips, coarse, noise, wild, signs };
 constexpr Kind kKinds[] = {Kind::ordinary, Kind::even_sums, Kind::ties, Kind::dips,
-                           Kind::coarse,   Kind::noise,     Kind::wild};
+                           Kind::coarse,   Kind::noise,     Kind::wild, Kind::signs};
 
 // Where GELU is least.
 constexpr float kTurn = -0.7517916f;
@@ -52,6 +52,12 @@ void set_parameters(Random& random, Kind kind, const MatMulCase& c, const MatMul
         bias = kTurn + random.uniform(-1e-5f, 1e-5f);
         inverse_step = 1e4f;
         shift = 0.5f / inverse_step - gelu(bias);
+        break;
+      case Kind::signs:  // of what GELU gives: 0 where y is 0, and where GELU saturates
+        scale = random.uniform(0.5f, 2.0f) * unit;
+        bias = random.one_in(3) ? scale * static_cast<float>(random.below(21) - 10) : random.uniform(-6.0f, 6.0f);
+        shift = 0;
+        inverse_step = 18446744073709551616.0f;
         break;
       case Kind::wild:
         if (random.one_in(60)) scale = random.pick({0.0f, -scale, -0.0f});
@@ -135,7 +141,7 @@ void test_packed_binary_matmul_levels(uint64_t seed) {
   }
   constexpr CodeType kInputs[] = {{1, -1, 1}, {1, 0, 1}, {8, -1, 1}, {8, -8, 7}, {8, 0, 15}, {8, -128, 127}};
   for (Activation activation : kActivations) {
-    Tally tallies[7];
+    Tally tallies[8];
     for (Kind kind : kKinds) {
       for (CodeType output : kOutputs) {
         for (int64_t n : {1, 31, 32, 33, 63, 64, 65, 100}) {
@@ -153,7 +159,9 @@ void test_packed_binary_matmul_levels(uint64_t seed) {
     };
     if (tallies[0].channels == 0) continue;
     expect(share(Kind::ordinary) > 0.8, "levels: most ordinary channels are decided by sums");
-    if (activation == Activation::gelu) expect(share(Kind::dips) > 0, "levels: on both sides of the turn");
+    if (activation != Activation::gelu) continue;
+    expect(share(Kind::dips) > 0, "levels: on both sides of the turn");
+    expect(share(Kind::signs) > 0, "levels: signs");
   }
 }
 

@@ -74,6 +74,32 @@ def test_levels_equal_reference(code: str, output: str, activation: int) -> None
     assert_same(found, [expected], output)
 
 
+@pytest.mark.parametrize("code", ["sign", "bool", "ternary"])
+def test_signs_of_gelu_equal_reference(code: str) -> None:
+    """Ternary codes of a tiny step: 0 where the sum is 0, and where GELU saturates."""
+    rng = np.random.default_rng(6)
+    members, tokens, k, n = 2, 40, 130, 200
+    shape = (members, n)
+    inputs = {
+        "codes": random_codes(rng, CODE_TYPES[code], (members, tokens, k)),
+        "weight": random_codes(rng, CODE_TYPES["sign"], (members, n, k)),
+        "scale": np.full(shape, 0.25, np.float32),
+        "bias": (0.25 * rng.integers(-20, 21, shape)).astype(np.float32),
+        "shift": np.zeros(shape, np.float32),
+        "inverse_step": np.full(shape, 2.0**64, np.float32),
+    }
+    attributes = {
+        "k": k,
+        "input_code": CODE_TYPES[code].triple,
+        "output_code": CODE_TYPES["ternary"].triple,
+        "activation": 2,
+    }
+    expected = reference.packed_binary_matmul_quantize(**inputs, **attributes)
+    assert np.bincount(expected.reshape(-1)).min() > 100
+    found = run_op("PackedBinaryMatMulQuantize", inputs, attributes, constants=("weight", *PARAMETERS))
+    assert_same(found, [expected], code)
+
+
 def test_a_wrong_shape_of_a_constant_names_it() -> None:
     rng = np.random.default_rng(4)
     inputs = {

@@ -17,7 +17,7 @@ size_t interleaved_bytes(int64_t n, int64_t k) {
 }
 
 void interleave(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8_t* out) {
-  if (input.width == 1) {
+  if (by_bits(input)) {
     interleave_words(rows, n, k, out);
   } else {
     interleave_nibbles(rows, n, k, input, out);
@@ -25,11 +25,16 @@ void interleave(const uint8_t* rows, int64_t n, int64_t k, CodeType input, uint8
 }
 
 size_t table_bytes(int64_t k, CodeType input) {
-  return input.width == 1 ? 0 : static_cast<size_t>(passes(input) * steps_of_row(k) * kTableBytes);
+  if (input.width == 1) return 0;
+  return static_cast<size_t>(by_bits(input) ? ternary_row_bytes(k) : passes(input) * steps_of_row(k) * kTableBytes);
 }
 
 void build_tables(const uint8_t* codes, int64_t tokens, int64_t k, CodeType input, void* tables) {
-  build_nibble_tables(codes, tokens, k, input, static_cast<uint8_t*>(tables));
+  if (by_bits(input)) {
+    build_ternary_rows(codes, tokens, k, static_cast<uint8_t*>(tables));
+  } else {
+    build_nibble_tables(codes, tokens, k, input, static_cast<uint8_t*>(tables));
+  }
 }
 
 void store(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
@@ -61,13 +66,20 @@ void multiply_blocks(const PackedBinaryMatMulTask& task, Product product) {
   }
 }
 
+template <Codes kCodes>
+void multiply_codes(const PackedBinaryMatMulTask& task) {
+  multiply_blocks(task, [&](int64_t channel, auto output_of) { multiply_bits<kCodes>(task, channel, output_of); });
+}
+
 void multiply(const PackedBinaryMatMulTask& task) {
-  if (task.input.width == 8) {
+  if (!by_bits(task.input)) {
     multiply_blocks(task, [&](int64_t channel, auto output_of) { multiply_tables(task, channel, output_of); });
+  } else if (task.input.width == 8) {
+    multiply_codes<Codes::ternary>(task);
   } else if (task.input.low < 0) {
-    multiply_blocks(task, [&](int64_t channel, auto output_of) { multiply_bits<true>(task, channel, output_of); });
+    multiply_codes<Codes::sign>(task);
   } else {
-    multiply_blocks(task, [&](int64_t channel, auto output_of) { multiply_bits<false>(task, channel, output_of); });
+    multiply_codes<Codes::boolean>(task);
   }
 }
 

@@ -9,6 +9,8 @@
 // changes; those around it are tried one by one, and the z of the last tried on each side must be beyond the tie by two
 // margins. Then the real z there is beyond it by one, so is that of every sum farther away, and their float z are on
 // the right side of the tie.
+//
+// Steps so small that codes are signs, that of 0 being 0, leave no such margin: there every sum is tried.
 #ifndef BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX512_FIND_LEVELS_H_
 #define BEBERT_EDGE_KERNELS_PACKED_BINARY_MATMUL_X86_AVX512_FIND_LEVELS_H_
 
@@ -20,6 +22,10 @@ namespace {
 
 // Sums tried on each side of a threshold.
 constexpr int kTried = 6;
+
+// All sums are tried where they are at most this many, for codes of few levels.
+constexpr int64_t kMostSums = 4096;
+constexpr int kFewThresholds = 2;
 
 constexpr float kGeluTurn = -0.7517916f, kGeluLeast = -0.16997121f;
 
@@ -78,6 +84,26 @@ struct ThresholdSearch {
     return lanes;
   }
 
+  // Whether every `step`-th sum has the level that the thresholds of sixteen channels give.
+  __mmask16 right_everywhere(const LevelThresholds& block, int at, int32_t step) const {
+    const auto load = [at](const int16_t* row) {
+      return _mm512_cvtepi16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(row + at)));
+    };
+    __m512i rising[kFewThresholds], falling[kMostFalling];
+    for (int i = 0; i < kFewThresholds; ++i) rising[i] = load(block.rising[i]);
+    for (int i = 0; i < kMostFalling; ++i) falling[i] = load(block.falling[i]);
+    __mmask16 lanes = _mm512_cmple_epi32_mask(rising[0], rising[1]);
+    const __m512i one = _mm512_set1_epi32(1), steps = _mm512_set1_epi32(step);
+    for (__m512i sum = first; _mm512_cmplt_epi32_mask(sum, past); sum = _mm512_add_epi32(sum, steps)) {
+      __m512i level = _mm512_setzero_si512();
+      for (const __m512i& t : rising) level = _mm512_mask_add_epi32(level, _mm512_cmpgt_epi32_mask(sum, t), level, one);
+      for (const __m512i& t : falling)
+        level = _mm512_mask_add_epi32(level, _mm512_cmpgt_epi32_mask(t, sum), level, one);
+      lanes &= _mm512_cmpeq_epi32_mask(level, range.levels(z(sum)));
+    }
+    return lanes;
+  }
+
   // The distance between the float z and that of the real GELU where |z| is below 64: elsewhere no tie is near. The
   // error of GELU is at most 2e-6 for |y| up to 8 and 2e-7 |y| above (docs/ops.md), where y is at most 64 steps and the
   // shift. Roundings are at most 2^-23 |z|, and so less than 1e-5.
@@ -96,8 +122,10 @@ inline void store_thresholds(int16_t* thresholds, __m512i v) {
 }
 
 // The thresholds of sixteen channels, at the same channel of each row. Returns the channels that they are right for.
+// `step`: of the sums, where all may be tried; else 0.
 template <Activation kActivation>
-__mmask16 find_thresholds(const ThresholdSearch<kActivation>& search, int thresholds, LevelThresholds* block, int at) {
+__mmask16 find_thresholds(const ThresholdSearch<kActivation>& search, int thresholds, int32_t, LevelThresholds* block,
+                          int at) {
   const __m512i one = _mm512_set1_epi32(1);
   for (int i = 0; i < thresholds; ++i) {
     const __m512i level = _mm512_set1_epi32(i);
@@ -109,13 +137,13 @@ __mmask16 find_thresholds(const ThresholdSearch<kActivation>& search, int thresh
 }
 
 template <>
-__mmask16 find_thresholds(const ThresholdSearch<Activation::gelu>& search, int thresholds, LevelThresholds* block,
-                          int at) {
+__mmask16 find_thresholds(const ThresholdSearch<Activation::gelu>& search, int thresholds, int32_t step,
+                          LevelThresholds* block, int at) {
   const __m512i one = _mm512_set1_epi32(1);
   const __m512 margin = search.gelu_margin();
-  __mmask16 lanes = search.ordinary();
-  lanes = _mm512_mask_cmp_ps_mask(lanes, margin, _mm512_set1_ps(0.25f), _CMP_LT_OQ);
-  if (!lanes) return 0;
+  const __mmask16 ordinary = search.ordinary();
+  __mmask16 lanes = _mm512_mask_cmp_ps_mask(ordinary, margin, _mm512_set1_ps(0.25f), _CMP_LT_OQ);
+  if (!lanes && (!step || !ordinary)) return 0;
   const __m512i turn = search.first_where(search.first, search.past, [&](__m512i sum) {
     return _mm512_cmp_ps_mask(search.y(sum), _mm512_set1_ps(kGeluTurn), _CMP_GE_OQ);
   });
@@ -142,7 +170,9 @@ __mmask16 find_thresholds(const ThresholdSearch<Activation::gelu>& search, int t
     level = _mm512_add_epi32(level, one);
   }
   const __m512i most = search.range.levels(_mm512_add_ps(search.z(search.first), _mm512_add_ps(margin, margin)));
-  return lanes & (_mm512_cmpeq_epi32_mask(search.first, turn) | _mm512_cmple_epi32_mask(most, level));
+  lanes &= static_cast<__mmask16>(_mm512_cmpeq_epi32_mask(search.first, turn) | _mm512_cmple_epi32_mask(most, level));
+  if (!step || lanes == ordinary) return lanes;
+  return lanes | (ordinary & search.right_everywhere(*block, at, step));
 }
 
 // Returns the output channels whose blocks are not excluded.
@@ -150,6 +180,8 @@ template <Activation kActivation>
 int64_t find_levels(const PackedBinaryMatMulTask& task, LevelThresholds* blocks) {
   const int32_t bound = static_cast<int32_t>(largest_sum(task.k, task.input));
   const int thresholds = task.output.high - task.output.low;
+  const int32_t parity = task.input.width == 1 && task.input.low < 0 ? 2 : 1;  // of sums of signs
+  const int32_t step = thresholds <= kFewThresholds && 2 * int64_t{bound} / parity < kMostSums ? parity : 0;
   int64_t found = 0;
   for (int64_t channel = 0; channel < task.n; channel += kLevelChannels, ++blocks) {
     for (int i = thresholds; i < kMostThresholds; ++i) {
@@ -170,7 +202,7 @@ int64_t find_levels(const PackedBinaryMatMulTask& task, LevelThresholds* blocks)
                                                    CodeRange(task.output),
                                                    _mm512_set1_epi32(-bound),
                                                    _mm512_set1_epi32(bound + 1)};
-      all = all && (lanes & ~find_thresholds(search, thresholds, blocks, at)) == 0;
+      all = all && (lanes & ~find_thresholds(search, thresholds, step, blocks, at)) == 0;
     }
     if (all) {
       found += task.n - channel < kLevelChannels ? task.n - channel : kLevelChannels;
