@@ -19,7 +19,7 @@ from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.member import Member
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.config import EncoderConfig, LayerQuantization, QuantizationConfig
-from bebert_edge.errors import CheckpointError
+from bebert_edge.errors import CheckpointError, FormatError
 
 NAME = "binarybert"
 
@@ -220,27 +220,35 @@ def _settings(source: Source, split: bool) -> tuple[bool, list[str]]:
     return method == "twn" and not split, notes
 
 
+def _rows(read: Reader, name: str) -> int:
+    """Rows of a matrix; that it is one is checked when it is read."""
+    return next(iter(read.shape(name)), 0)
+
+
 def _encoder(source: Source, read: Reader, query: str, intermediate: str, positions: int) -> EncoderConfig:
     """The shape: attention and feed-forward as wide as the tensors are, for DynaBERT prunes both."""
     heads = source.integer("num_attention_heads")
-    width, f = (read.shape(f"{name}.weight")[0] for name in (query, intermediate))
+    width, f = (_rows(read, f"{name}.weight") for name in (query, intermediate))
     if width % heads:
         raise CheckpointError(
             f"{source.config_path}: num_attention_heads is {heads}, expected a divisor of the {width} rows of "
             f"{query}.weight: the configuration is another model's; copy the one beside the tensors"
         )
-    return EncoderConfig(
-        vocab_size=source.integer("vocab_size"),
-        hidden_size=source.integer("hidden_size"),
-        layers=source.integer("num_hidden_layers"),
-        heads=heads,
-        head_size=width // heads,
-        intermediate_size=f,
-        positions=positions,
-        token_types=source.integer("type_vocab_size"),
-        layer_norm_epsilon=LAYER_NORM_EPSILON,
-        activation=source.config["hidden_act"],
-    )
+    try:
+        return EncoderConfig(
+            vocab_size=source.integer("vocab_size"),
+            hidden_size=source.integer("hidden_size"),
+            layers=source.integer("num_hidden_layers"),
+            heads=heads,
+            head_size=width // heads,
+            intermediate_size=f,
+            positions=positions,
+            token_types=source.integer("type_vocab_size"),
+            layer_norm_epsilon=LAYER_NORM_EPSILON,
+            activation=source.config["hidden_act"],
+        )
+    except FormatError as error:
+        raise CheckpointError(f"{source.config_path} cannot be packed: {error}") from error
 
 
 def read(source: Source) -> Member:
@@ -267,13 +275,11 @@ def read(source: Source) -> Member:
     trained_positions = source.integer("max_position_embeddings")
     length = source.length(trained_positions)
     shape = _encoder(source, reader, names[0], names[1], length)
-    task, labels = source.task_and_labels(reader.shape("classifier.weight")[0])
-    quantization = QuantizationConfig(
-        layers=(LayerQuantization.for_bits(source.config["input_bits"]),) * shape.layers,
-        pooler=f"int{source.config['input_bits']}",
-        terms=2 if split or ternary else 1,
-        fused_qkv=False,
-    )
+    task, labels = source.task_and_labels(_rows(reader, "classifier.weight"))
     tensors = dict(_tensors(weights, shape, trained_positions, len(labels)))
     reader.finish()
+    codes = LayerQuantization.for_bits(source.config["input_bits"])
+    quantization = QuantizationConfig(
+        layers=(codes,) * shape.layers, pooler=codes.hidden, terms=2 if split or ternary else 1, fused_qkv=False
+    )
     return Member(shape, quantization, task, labels, length, tensors, source.tokenizer, tuple(notes))
