@@ -181,7 +181,10 @@ def _read_member(
         text_pair=_is_on_pairs(config) if options.text_pair is None else options.text_pair,
         max_length=options.max_length,
     )
-    member = family.read(source)
+    try:
+        member = family.read(source)
+    except FormatError as error:
+        raise CheckpointError(f"{file.config} cannot be packed: {error}") from error
     check_vocabulary(tokenizer, member.tokenizer, member.encoder.vocab_size)
     if options.text_pair not in (None, member.task.text_pair):
         trained = "pairs of texts" if member.task.text_pair else "single texts"
