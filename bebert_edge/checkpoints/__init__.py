@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_edge.checkpoints import bert, bibert, binarybert
+from bebert_edge.checkpoints import bert, bibert, binarybert, bit
 from bebert_edge.checkpoints.agreement import check_members, check_states, shapes
 from bebert_edge.checkpoints.files import CONFIG_FILE, Floats, read_json, read_state
 from bebert_edge.checkpoints.latent import ENSEMBLE_FILE, EnsembleFile, read_ensemble_file
@@ -54,6 +54,7 @@ FAMILIES: tuple[Family, ...] = (
     bert,
     bibert,
     binarybert,
+    bit,
 )
 
 
@@ -134,7 +135,6 @@ def _read_members(files: list[MemberFiles], options: Options) -> tuple[Family, l
             )
         check_states(files[0].tensors, expected, file.tensors, shapes(state))
         members.append(_read_member(family, file, config, state, options))
-        del state  # 440 MB for a BERT-base, before the next member is read
     unify = getattr(family, "unify", None)
     if unify is not None:
         members = unify(members)
@@ -169,15 +169,14 @@ def _family(file: MemberFiles, config: dict[str, Any], names: Collection[str], n
 def _read_member(
     family: Family, file: MemberFiles, config: dict[str, Any], state: dict[str, Floats], options: Options
 ) -> Member:
-    chosen = None if options.tokenizer is None else Path(options.tokenizer)
-    tokenizer = find_tokenizer(chosen, (file.config.parent, file.tensors.parent))
+    tokenizer = find_tokenizer(options.tokenizer, (file.config.parent, file.tensors.parent))
     source = Source(
         path=file.tensors,
         config_path=file.config,
         config=config,
         state=state,
         tokenizer=read_tokenizer(tokenizer),
-        labels=None if options.labels is None else tuple(options.labels),
+        labels=options.labels,
         text_pair=_is_on_pairs(config) if options.text_pair is None else options.text_pair,
         max_length=options.max_length,
     )
