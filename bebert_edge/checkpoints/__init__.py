@@ -135,6 +135,7 @@ def _read_members(files: list[MemberFiles], options: Options) -> tuple[Family, l
             )
         check_states(files[0].tensors, expected, file.tensors, shapes(state))
         members.append(_read_member(family, file, config, state, options))
+        del state  # 440 MB for a BERT-base, before the next member is read
     unify = getattr(family, "unify", None)
     if unify is not None:
         members = unify(members)
@@ -169,14 +170,15 @@ def _family(file: MemberFiles, config: dict[str, Any], names: Collection[str], n
 def _read_member(
     family: Family, file: MemberFiles, config: dict[str, Any], state: dict[str, Floats], options: Options
 ) -> Member:
-    tokenizer = find_tokenizer(options.tokenizer, (file.config.parent, file.tensors.parent))
+    chosen = None if options.tokenizer is None else Path(options.tokenizer)
+    tokenizer = find_tokenizer(chosen, (file.config.parent, file.tensors.parent))
     source = Source(
         path=file.tensors,
         config_path=file.config,
         config=config,
         state=state,
         tokenizer=read_tokenizer(tokenizer),
-        labels=options.labels,
+        labels=None if options.labels is None else tuple(options.labels),
         text_pair=_is_on_pairs(config) if options.text_pair is None else options.text_pair,
         max_length=options.max_length,
     )

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bebert_edge.config import COMBINATIONS
 from bebert_edge.errors import CheckpointError
@@ -31,12 +32,12 @@ class Options:
     """
 
     family: str = AUTO
-    alpha: tuple[float, ...] | None = None
+    alpha: Sequence[float] | None = None
     combination: str | None = None
-    labels: tuple[str, ...] | None = None
+    labels: Sequence[str] | None = None
     text_pair: bool | None = None
     max_length: int | None = None
-    tokenizer: Path | None = None
+    tokenizer: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None and not (self.alpha and all(0 < weight < math.inf for weight in self.alpha)):

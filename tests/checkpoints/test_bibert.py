@@ -262,7 +262,16 @@ def test_a_damaged_checkpoint_is_refused(change: Callable[[State], Any], message
         load(oracle.save_bibert(tmp_path, SHAPE, state, VOCABULARY))
 
 
-@pytest.mark.parametrize("key", ["weight_bits", "input_bits"])
-def test_a_checkpoint_of_more_bits_is_refused(key: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=f"config.json: {key} is 2, expected 1"):
-        load(oracle.save_bibert(tmp_path, SHAPE | {key: 2}, oracle.random_state(SHAPE), VOCABULARY))
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("weight_bits", 2, "config.json: weight_bits is 2, expected 1"),
+        ("input_bits", 8, "config.json: input_bits is 8, expected 1"),
+        ("num_attention_heads", 5, "encoder.heads is 5, expected a divisor of hidden_size 32"),
+        ("num_hidden_layers", 1, "bert.encoder.layer.1.[A-Za-z.]* is unknown"),
+        ("num_hidden_layers", 3, "bert.encoder.layer.2.[A-Za-z.]* is missing"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(key: str, value: int, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load(oracle.save_bibert(tmp_path, SHAPE | {key: value}, oracle.random_state(SHAPE), VOCABULARY))

@@ -284,7 +284,7 @@ def configure(directory: Path, **fields: object) -> Path:
         ({}, {}, ("LABEL_0", "LABEL_1")),
         ({"id2label": {"0": "bad", "1": "good"}}, {}, ("bad", "good")),
         ({"id2label": {"0": "a", "1": "b", "2": "c"}}, {}, ("LABEL_0", "LABEL_1")),  # of another head
-        ({"id2label": {"0": "bad", "1": "good"}}, {"labels": ("no", "yes")}, ("no", "yes")),
+        ({"id2label": {"0": "bad", "1": "good"}}, {"labels": ["no", "yes"]}, ("no", "yes")),
     ],
 )
 def test_labels(directory: Path, fields: Any, options: Any, labels: tuple[str, ...]) -> None:
@@ -365,7 +365,7 @@ def test_where_a_tokenizer_comes_from(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"one/tokenizer.json is missing, and so is vocab.txt.*--tokenizer DIR"):
         load(directory)
     assert load(directory, Options(tokenizer=elsewhere)).tokenizer == expected
-    assert load(directory, Options(tokenizer=elsewhere / "vocab.txt")).tokenizer == expected
+    assert load(directory, Options(tokenizer=str(elsewhere / "vocab.txt"))).tokenizer == expected
     (tmp_path / "saved.json").write_text(expected)
     assert load(directory, Options(tokenizer=tmp_path / "saved.json")).tokenizer == expected
     (directory / "tokenizer.json").write_text(expected)
