@@ -47,6 +47,7 @@ class Family(Protocol):
 
         Raises:
             CheckpointError: It is not as the family's checkpoints are.
+            FormatError: It is of a shape or code type that a packed ensemble cannot have.
         """
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.member import Member
 from bebert_edge.checkpoints.source import Floats, Reader, Source
-from bebert_edge.config import PROBLEMS, EncoderConfig, LayerQuantization, QuantizationConfig, TaskConfig
-from bebert_edge.errors import CheckpointError, FormatError
+from bebert_edge.config import PROBLEMS, EncoderConfig, QuantizationConfig, TaskConfig
+from bebert_edge.errors import CheckpointError
 
 NAME = "bert"
 FORMAT_VERSION = 1
@@ -146,6 +146,7 @@ def read(source: Source) -> Member:
 
     Raises:
         CheckpointError: It does not follow docs/latent.md.
+        FormatError: Its configuration is of no encoder, or of no number of bits, that can be packed.
     """
     path = source.config_path
     bits, labels, task, max_length = _section(source.config, path)
@@ -153,11 +154,7 @@ def read(source: Source) -> Member:
     trained_positions = source.integer("max_position_embeddings")
     if max_length > trained_positions:
         raise CheckpointError(f"{path}: max_length is {max_length}, but it has {trained_positions} positions")
-    try:
-        shape = _encoder(source, max_length)
-        LayerQuantization.for_bits(bits)
-    except FormatError as error:
-        raise CheckpointError(f"{path} cannot be packed: {error}") from error
+    shape = _encoder(source, max_length)
     read = Reader(source)
     tensors = dict(_tensors(read, shape, trained_positions, len(labels)))
     read.finish()

@@ -22,6 +22,7 @@ from bebert_edge.checkpoints.files import read_json, read_state
 from bebert_edge.errors import CheckpointError
 from checkpoints import bibert_oracle as bibert
 from checkpoints import binarybert_oracle as binarybert
+from checkpoints import bit_oracle as bit
 from support import VOCABULARY
 
 SHAPE = bibert.config(vocab_size=len(VOCABULARY), num_hidden_layers=1)
@@ -153,7 +154,13 @@ def save_binarybert(directory: Path, **shape: Any) -> Path:
 
 
 def test_each_family_knows_its_own_checkpoints_only(directory: Path, tmp_path: Path) -> None:
-    published = {"bibert": [directory], "binarybert": [save_binarybert(tmp_path / str(s), split=s) for s in (0, 1)]}
+    settings = [bit.Settings(len(VOCABULARY), num_hidden_layers=1, input_bits=bits) for bits in (1, 4)]
+    published = {
+        "bibert": [directory],
+        "binarybert": [save_binarybert(tmp_path / str(split), split=split) for split in (False, True)],
+        "bit": [bit.write(tmp_path / f"bit{s.input_bits}", s, bit.random_state(s), VOCABULARY) for s in settings],
+    }
+    assert {"bert", *published} == {family.NAME for family in FAMILIES}, "a family without a checkpoint here"
     for family, directories in published.items():
         for path in directories:
             assert read(path).family == family
