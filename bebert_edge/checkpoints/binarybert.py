@@ -29,6 +29,8 @@ TERNARY_THRESHOLD = 0.7
 """Weights of no more than this share of the mean magnitude become 0 (Li and Liu, 2016)."""
 LEAST_VALUES = {"relu": 0.0, "gelu": -0.16997120747990369}
 """The least value that an activation can have; that of GELU is at -0.7518."""
+MOST_ZEROS = 1e-4
+"""Share of a binary matrix that may be exactly 0 by accident: of 10^8 random numbers in float32 a few are."""
 
 _RULE = (
     "attention probabilities are quantized from 0 up, and what follows the activation from its least value: the "
@@ -97,21 +99,28 @@ class _Weights:
 
     def terms(self, name: str, n: int, k: int, layerwise: bool) -> tuple[Term, ...]:
         """The binary matrices whose sum is the weight of one module."""
-        weights = [self.read(f"{half}.weight", n, k) for half in self.halves(name)]
+        weights = {half: self.read(f"{half}.weight", n, k) for half in self.halves(name)}
         if self.ternary:
-            return ternary_rows(weights[0], layerwise)
-        terms = []
-        for half, weight in zip(self.halves(name), weights, strict=True):
-            bits, scale = binary_rows(weight, layerwise)
-            zeros = (weight == 0) & (scale[:, None] > 0)
-            if zeros.any():
-                index = [int(i) for i in np.argwhere(zeros)[0]]
-                raise CheckpointError(
-                    f"{self.source.path}: tensor {half}.weight is 0 at {index}, expected no zeros: a sign of 0 is no "
-                    "bit; train the checkpoint a step further"
-                )
-            terms.append((bits, scale))
-        return tuple(terms)
+            return ternary_rows(weights[name], layerwise)
+        terms = {half: binary_rows(weight, layerwise) for half, weight in weights.items()}
+        for half, (_, scale) in terms.items():
+            self.note_zeros(f"{half}.weight", (weights[half] == 0) & (scale[:, None] > 0))
+        return tuple(terms.values())
+
+    def note_zeros(self, name: str, zeros: NDArray[np.bool_]) -> None:
+        count = int(zeros.sum())
+        if count == 0:
+            return
+        index = [int(i) for i in np.argwhere(zeros)[0]]
+        found = f"tensor {name} is exactly 0 at {index}"
+        if count > MOST_ZEROS * zeros.size:
+            raise CheckpointError(
+                f"{self.source.path}: {found} and {count - 1} other places, expected no zeros, for the sign of 0 is no "
+                "bit: the checkpoint was pruned or never trained; name another"
+            )
+        self.notes.append(
+            f"{found} and {count - 1} other places: the original multiplies by 0 there, and here it is -1"
+        )
 
     def step(self, name: str) -> np.float32:
         step = self.read.scalar(name)
