@@ -283,14 +283,15 @@ class _Lowering:
             ffn_norm=self.norm(f"{name}.ffn_norm", self.hidden_quantizers(i + 1)),
         )
 
+    def words(self, term: str) -> LoweredWords:
+        bits, scale = (self.tensors[f"{term}.{name}"] for name in ("bits", "scale"))
+        members = max(len(bits), len(scale))  # each may be shared; for the op both are, or none
+        return LoweredWords(*(np.broadcast_to(array, (members, *array.shape[1:])) for array in (bits, scale)))
+
     def embedding(self) -> LoweredEmbedding:
-        words = [
-            LoweredWords(self.tensors[f"{term}.bits"], self.tensors[f"{term}.scale"])
-            for term in self.terms("embeddings.word")
-        ]
         return LoweredEmbedding(
             k=self.config.encoder.hidden_size,
-            words=tuple(words),
+            words=tuple(self.words(term) for term in self.terms("embeddings.word")),
             position=self.tensors["embeddings.position"],
             token_type=self.tensors["embeddings.token_type"],
             norm=self.norm("embeddings.norm", self.hidden_quantizers(0)),

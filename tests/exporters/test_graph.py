@@ -217,6 +217,16 @@ def test_tables_that_members_share_are_stored_once() -> None:
         np.testing.assert_allclose(found[1], expected(ensemble, feed)[1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])
+@pytest.mark.parametrize("shared", ["bits", "scale"])
+def test_members_may_share_one_table_of_words_without_the_other(shared: str, native: bool) -> None:
+    ensemble = random_ensemble(members=2)
+    ensemble.tensors[f"embeddings.word.{shared}"] = ensemble.tensors[f"embeddings.word.{shared}"][:1]
+    feed = random_batch(ensemble, [4, 8])
+    found = session(build_model(ensemble)[0], native=native).run(None, feed)
+    np.testing.assert_allclose(found[1], expected(ensemble, feed)[1], rtol=1e-5, atol=1e-5)
+
+
 def test_the_file_is_valid_and_old_enough_for_onnxruntime_1_17() -> None:
     model, _ = build_model(random_ensemble())
     onnx.checker.check_model(model, full_check=True)
