@@ -53,6 +53,7 @@ def _encoder(source: Source, positions: int) -> EncoderConfig:
         token_types=source.integer("type_vocab_size"),
         layer_norm_epsilon=source.number("layer_norm_eps"),
         activation=source.config.get("hidden_act", ""),
+        pooler_activation=source.config[SECTION].get("pooler_activation", "tanh"),
     )
 
 

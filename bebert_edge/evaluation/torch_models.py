@@ -19,6 +19,7 @@ from bebert_edge.errors import CheckpointError, EvaluationError
 from bebert_edge.evaluation.models import EmbeddingNoise, EvaluatedModel, pad
 from bebert_edge.runtime.text import EncodedText, TextEncoder
 from bebert_edge.training.latent import load_member, load_tokenizer
+from bebert_edge.training.modules import use_pooler_activation
 
 _ENDLESS = 10**6
 """What tokenizers say of themselves when they know no longest input is above this."""
@@ -146,6 +147,8 @@ class TransformersModel(_TorchModel):
                 f"{directory} lacks the tensor {min(info['missing_keys'])}, expected a whole model for sequence "
                 "classification: copy it again, or save it again"
             )
+        if model.config.model_type == "bert":
+            use_pooler_activation(model)  # transformers does not know the setting, which teachers of `train` may have
         self._tokenizer = load_tokenizer(directory)
         self.path, self.kind, self.models = path or str(directory), "transformers", [model.eval()]
         self.labels = tuple(str(model.config.id2label[i]) for i in range(model.config.num_labels))

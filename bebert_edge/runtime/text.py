@@ -17,6 +17,13 @@ Text = str | tuple[str, str]
 MANY = 8
 """Pairs of which neither text has more than `MANY * max_length` characters go to the tokenizer as they are."""
 
+SPARE = 32
+"""Tokens of a long text that are kept beyond the longest input.
+
+Where a text is cut it may have some tokens more or fewer than those of the whole that were to be kept: a character of
+several tokens is kept whole, and spaces at the end are not part of every token that stands for them.
+"""
+
 
 @dataclass(frozen=True)
 class EncodedText:
@@ -26,7 +33,7 @@ class EncodedText:
         text: The text.
         pair: The second text, for tasks on pairs.
         ids: Token ids, special tokens included, at most `max_length`.
-        type_ids: 0 for tokens of the text, 1 for those of its pair.
+        type_ids: 0 for tokens of the text; for those of its pair 1, or 0 where the tokenizer does not tell them apart.
         truncated: Whether tokens were cut off.
     """
 
@@ -97,8 +104,10 @@ class TextEncoder:
             for part in (text, pair)
         )
         # Which of two long texts keeps one token more depends on whether the first is the longer one: it must stay so.
-        keep = self._max_length + (len(ends) > len(pair_ends))
-        return _cut(text, ends, keep), _cut(pair, pair_ends, self._max_length)
+        keep, longer = self._max_length + SPARE, self._max_length + 2 * SPARE
+        if len(ends) > len(pair_ends):
+            return _cut(text, ends, longer), _cut(pair, pair_ends, keep)
+        return _cut(text, ends, keep), _cut(pair, pair_ends, longer)
 
     def _check(self, item: object, number: int) -> tuple[str, str | None]:
         expected = "a (text, pair) tuple of two str" if self._text_pair else "a str"

@@ -19,6 +19,7 @@ from bebert_edge.training.modules import (
     BinarySelfAttention,
     ExactLayerNorm,
     binary_attention,
+    use_pooler_activation,
 )
 from bebert_edge.training.quantization import BITS, PRECISIONS, Quantizer
 
@@ -44,7 +45,8 @@ def binarize(
     binary weights regularise enough. Steps of the quantizers are set by the first batch in training mode.
 
     Args:
-        model: A BERT with a classification head, as transformers loads it; it is changed.
+        model: A BERT with a classification head, as transformers loads it; it is changed. Its pooler's activation is
+            `config.pooler_activation`, or tanh.
         bits: Bits of every activation that enters a matrix product: 1, 2, 4 or 8.
         precision: Of products in training: "bf16", "fp32", or "auto" for bfloat16 where the device the model is on has
             instructions for it, which CPUs without AVX-512 BF16, AMX or Arm BF16 have not.
@@ -87,6 +89,7 @@ def binarize(
         layer.intermediate.intermediate_act_fn = nn.ReLU(inplace=True)
         _binary_linear(layer.output.dense, quantizer(signed=False, channels=intermediate))
     _binary_linear(model.bert.pooler.dense, quantizer(channels=hidden))
+    use_pooler_activation(model)
     for module in model.modules():
         if type(module) is nn.LayerNorm:
             module.__class__ = ExactLayerNorm

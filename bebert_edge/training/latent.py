@@ -17,13 +17,13 @@ from bebert_edge.checkpoints.bert import FORMAT_VERSION, SECTION, detect
 from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, TOKENIZER_FILE, read_json, read_tensors
 from bebert_edge.config import PROBLEMS
 from bebert_edge.errors import CheckpointError, TrainingError
+from bebert_edge.training import families
 from bebert_edge.training.binarize import binarize
+from bebert_edge.training.families.conversion import to_bert
+from bebert_edge.training.modules import pooler_activation
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
-
-FAMILIES = ("bert",)
-"""Model types (of `config.json`) that can be trained."""
 
 PROBLEM_TYPES = {
     "single_label": "single_label_classification",
@@ -33,24 +33,19 @@ PROBLEM_TYPES = {
 """transformers' names (`config.problem_type`) for the problems of `Examples`."""
 
 INDEX_FILE = "model.safetensors.index.json"
-VOCABULARY_FILE = "vocab.txt"
-_TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json", VOCABULARY_FILE)
+_VOCABULARY_FILES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+_TOKENIZER_FILES = (
+    TOKENIZER_FILE,
+    *_VOCABULARY_FILES,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_OF_A_LAYER = re.compile(r"(^|\.)layer\.\d+\.")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 _NEW_TENSORS = ("classifier.", "bert.pooler.")
 """Tensors that a backbone may lack: they start new. Any other that is missing would leave random layers unnoticed."""
-
-
-def check_family(config: Mapping[str, Any], source: object) -> None:
-    """Refuses a model that cannot be trained here.
-
-    Raises:
-        CheckpointError: Its `model_type` is not one of `FAMILIES`.
-    """
-    if config.get("model_type") not in FAMILIES:
-        raise CheckpointError(
-            f"{source} is a model of type {config.get('model_type')!r}, expected one of the supported families: "
-            f"{', '.join(FAMILIES)}; choose another --backbone or --teacher"
-        )
 
 
 def locate(source: str | Path) -> Path:
@@ -69,7 +64,7 @@ def locate(source: str | Path) -> Path:
     if not _HUB_NAME.fullmatch(name):
         raise CheckpointError(f"{source} is missing: expected a model directory, or a name on the Hugging Face hub")
     config = Path(_download(name, CONFIG_FILE)) / CONFIG_FILE
-    check_family(read_json(config), name)
+    families.find(read_json(config), name)
     return Path(_download(name, CONFIG_FILE, "*.safetensors", INDEX_FILE, *_TOKENIZER_FILES))
 
 
@@ -129,7 +124,9 @@ def save_member(
         TrainingError: A parameter is not finite (training diverged), or the files cannot be written.
     """
     config: dict[str, Any] = model.config.to_dict()
-    config.pop("_name_or_path", None)
+    for name in ("_name_or_path", "pooler_activation"):
+        config.pop(name, None)
+    activation = pooler_activation(model.config)
     config |= {
         "architectures": ["BertForSequenceClassification"],
         "dtype": "float32",
@@ -143,7 +140,8 @@ def save_member(
             "text_pair": text_pair,
             "max_length": max_length,
             "problem": problem,
-        },
+        }
+        | ({} if activation == "tanh" else {"pooler_activation": activation}),
     }
     tensors = _tensors(model)
     directory = Path(directory).resolve()
@@ -217,6 +215,7 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
         if problem not in PROBLEMS:
             raise ValueError(f"{SECTION}.problem is {problem!r}, expected one of {', '.join(PROBLEMS)}")
         config["problem_type"] = PROBLEM_TYPES[problem]
+        config["pooler_activation"] = section.get("pooler_activation", "tanh")
         tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
         model = binarize(BertForSequenceClassification(BertConfig.from_dict(config)), section["bits"])
         model.load_state_dict(tensors)
@@ -230,29 +229,33 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
 def load_float(
     source: str | Path, labels: list[str], problem: str = "single_label", *, new_head: bool = False
 ) -> BertForSequenceClassification:
-    """Loads a float model with a classification head of these labels.
+    """Loads a float model with a classification head of these labels, as a BERT whatever its family.
 
     Args:
         source: A model directory, or the name of one on the Hugging Face hub.
         labels: Names of the classes. A model without a head gets a new one, by torch's random generator.
         problem: `single_label`, `multi_label` or `regression`: sets `config.problem_type`.
-        new_head: Replace the head that the model has.
+        new_head: Replace the last layer of the head that the model has.
+
+    Returns:
+        A model with the logits of transformers' model of its family. Where its pooler's activation is not tanh,
+        `config.pooler_activation` says so.
 
     Raises:
-        CheckpointError: There is no BERT in safetensors that transformers can load, tensors of the encoder are missing,
-            or the model has a head of other labels and `new_head` is False.
+        CheckpointError: There is no model of a known family (`families`) in safetensors that transformers can load,
+            tensors of the encoder are missing, or the model has a head of other labels and `new_head` is False.
     """
-    from transformers import BertForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
     directory = locate(source)
     config = read_json(directory / CONFIG_FILE)
-    check_family(config, source)
+    family = families.find(config, source)
     if detect(config):
         raise CheckpointError(f"{source} is a latent checkpoint, expected a float model: pass it as --teacher")
     if not any((directory / name).is_file() for name in (TENSOR_FILE, INDEX_FILE)):
         read_tensors(directory)  # its error names what is there instead
     try:
-        loaded, info = BertForSequenceClassification.from_pretrained(
+        loaded, info = AutoModelForSequenceClassification.from_pretrained(
             directory,
             id2label=dict(enumerate(labels)),
             label2id={name: i for i, name in enumerate(labels)},
@@ -260,28 +263,40 @@ def load_float(
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
+            trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+        missing = {family.rename(name): name for name in info["missing_keys"]}
+        model = to_bert(loaded, family, new_pooler="bert.pooler.dense.weight" in missing)
     except Exception as error:  # whatever transformers, safetensors or json make of a damaged file
         raise CheckpointError(f"{source} cannot be loaded by transformers: {error}") from error
-    model: BertForSequenceClassification = loaded
-    _check_tensors(source, info, len(labels), new_head)
+    _check_tensors(source, family, info, len(labels), new_head)
     if new_head:
         model.classifier.weight.data.normal_(0, model.config.initializer_range)
         model.classifier.bias.data.zero_()
-    elif not any(name.startswith("classifier.") for name in info["missing_keys"]):
+    elif not any(name.startswith("classifier.") for name in missing):
         _check_order(source, config, labels)
     return model
 
 
-def _check_tensors(source: object, info: Mapping[str, Any], labels: int, new_head: bool) -> None:
-    """Refuses a model that transformers filled up with random tensors where it should have its own."""
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(_NEW_TENSORS))
+def _check_tensors(
+    source: object, family: families.Family, info: Mapping[str, Any], labels: int, new_head: bool
+) -> None:
+    """Refuses a model that transformers filled up with random tensors, or of which it left some of the encoder out."""
+    missing = sorted(name for name in info["missing_keys"] if not family.rename(name).startswith(_NEW_TENSORS))
     if missing:
-        raise CheckpointError(f"{source} has no tensor {missing[0]} ({len(missing)} are missing): it is no whole BERT")
+        raise CheckpointError(
+            f"{source} has no tensor {missing[0]} ({len(missing)} are missing): it is no whole {family.model_types[0]}"
+        )
+    unknown = sorted(name for name in info["unexpected_keys"] if _OF_A_LAYER.search(name))
+    if unknown:
+        raise CheckpointError(
+            f"{source}: tensor {unknown[0]} is unknown ({len(unknown)} are): its layers compute something else than "
+            f"those of a {family.model_types[0]}; merge adapters into the model, or choose another one"
+        )
     for name, found, expected in sorted(info["mismatched_keys"]):
-        if not name.startswith("classifier."):
+        if not family.rename(name).startswith("classifier."):
             raise CheckpointError(
                 f"{source}: tensor {name} has shape {list(found)}, expected {list(expected)} by its {CONFIG_FILE}"
             )
@@ -310,17 +325,22 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a model directory, or of a model on the Hugging Face hub.
 
     Raises:
-        CheckpointError: There is no tokenizer.json or vocab.txt that transformers can load.
+        CheckpointError: There is none that transformers can load, or it is one that cannot be saved as tokenizer.json.
     """
     from transformers import AutoTokenizer
 
     directory = locate(source)
-    if not any((directory / name).is_file() for name in (TOKENIZER_FILE, VOCABULARY_FILE)):
+    if not any((directory / name).is_file() for name in (TOKENIZER_FILE, *_VOCABULARY_FILES)):
         raise CheckpointError(f"{directory / TOKENIZER_FILE} is missing: expected a fast tokenizer beside the model")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # tokenizers raises plain Exception
         raise CheckpointError(f"{directory / TOKENIZER_FILE} cannot be loaded by transformers: {error}") from error
+    if not tokenizer.is_fast:
+        raise CheckpointError(
+            f"{source} has a {type(tokenizer).__name__}, which is Python code and cannot be saved as {TOKENIZER_FILE}: "
+            "expected a fast tokenizer; choose another --backbone or --teacher (docs/models.md)"
+        )
     return tokenizer
 
 

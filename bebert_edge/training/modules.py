@@ -9,7 +9,7 @@ the same codes. Weights can be ternary too: an easier start for binary ones (`sp
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,22 @@ from transformers.models.bert.modeling_bert import BertEmbeddings, BertSelfAtten
 from bebert_edge.training.quantization import Quantizer
 
 ATTENTION = "bebert_binary"
+
+_POOLER_ACTIVATIONS: Mapping[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
+"""What can follow the linear layer of the pooler, by `config.pooler_activation`."""
+
+
+def pooler_activation(config: Any) -> str:
+    """The pooler's activation by a BERT's configuration: where that says nothing it is BERT's own, tanh."""
+    name: str = getattr(config, "pooler_activation", "tanh")
+    if name not in _POOLER_ACTIVATIONS:
+        raise ValueError(f"pooler_activation is {name!r}, expected one of {', '.join(_POOLER_ACTIVATIONS)}")
+    return name
+
+
+def use_pooler_activation(model: Any) -> None:
+    """Gives the pooler of a BERT for sequence classification the activation of its configuration."""
+    model.bert.pooler.activation = _POOLER_ACTIVATIONS[pooler_activation(model.config)]()
 
 
 def binarize_rows(latent: Tensor) -> tuple[Tensor, Tensor]:

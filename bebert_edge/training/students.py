@@ -11,6 +11,7 @@ from torch import nn
 
 from bebert_edge.training.binarize import binarize
 from bebert_edge.training.latent import load_model
+from bebert_edge.training.modules import pooler_activation
 from bebert_edge.training.quantization import Quantizer
 from bebert_edge.training.splitting import continue_from
 
@@ -54,10 +55,11 @@ def make_student(
         source = load_model(initial, list(teacher.config.id2label.values()))
     elif initial is not None:
         source = initial
+    head = source if source.config.id2label == teacher.config.id2label else teacher
     config = teacher.config.__class__.from_dict(teacher.config.to_dict())
+    config.pooler_activation = pooler_activation(head.config)
     model = binarize(type(teacher)(config), bits, precision, ternary=ternary)
     _take(model.bert, source.bert)
-    head = source if source.config.id2label == teacher.config.id2label else teacher
     if head is not source:
         _take(model.bert.pooler, head.bert.pooler)
     model.classifier.load_state_dict(head.classifier.state_dict())

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a family of encoders says about itself: how it is a BERT under other names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _nothing(config: Mapping[str, Any]) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Family:
+    """An encoder that computes what `BertForSequenceClassification` computes, with other names and settings.
+
+    Attributes:
+        model_types: Values of `model_type` in `config.json`.
+        names: (regular expression, replacement) pairs, applied in turn to the names of the tensors of transformers'
+            model for sequence classification, which make them BERT's. The head, a linear layer, an activation and
+            another linear layer, becomes `bert.pooler.dense` and `classifier`.
+        settings: Names of the settings that `config.json` calls otherwise than BERT's, by BERT's name.
+        constants: Settings of BERT that this family does not have, with what they are in it.
+        pooler_activation: The activation of the head: "tanh", "relu" or "gelu".
+        positions_after_padding: Whether positions are counted from `pad_token_id + 1`. The rows before are dropped, and
+            the longest input is as much shorter.
+        added_to_token_types: BERT's name for a table whose first row is added to every token, or None.
+        refusal: Why a model with this `config.json` is no BERT, or None.
+    """
+
+    model_types: tuple[str, ...]
+    names: tuple[tuple[str, str], ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    pooler_activation: str = "tanh"
+    positions_after_padding: bool = False
+    added_to_token_types: str | None = None
+    refusal: Callable[[Mapping[str, Any]], str | None] = _nothing
+
+    def rename(self, name: str) -> str:
+        """BERT's name for a tensor."""
+        for pattern, replacement in self.names:
+            name = re.sub(pattern, replacement, name)
+        return name

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny random model and tokenizer of every family that can be trained."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertTokenizer,
+    CamembertTokenizer,
+    DistilBertTokenizer,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
+
+from latent import SENTENCES
+from support import CHARACTERS, VOCABULARY, WORDS
+
+POSITIONS = 32
+TEXTS = [
+    *SENTENCES,
+    "",
+    "  spaces \t around  and   between ",
+    "Zürich Genève naïve cafe\u0301",
+    "日本語 movie 中文",
+    "🎬 good 👍🏽",
+    "<s> good </s> bad <pad> <mask>.",
+    "it's not-good...very?! 4.5/5",
+    "very " * 40,
+]
+PAIRS = [(TEXTS[i], TEXTS[-1 - i]) for i in range(len(TEXTS))]
+
+_SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
+_BERT = _SIZES | dict(intermediate_size=48, max_position_embeddings=POSITIONS, initializer_range=0.3)
+_ROBERTA = _BERT | dict(max_position_embeddings=POSITIONS + 2, pad_token_id=1, type_vocab_size=1, layer_norm_eps=1e-5)
+
+SETTINGS = {
+    "bert": _BERT,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "distilbert": dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4, initializer_range=0.3)
+    | dict(max_position_embeddings=POSITIONS),
+    "electra": _BERT | dict(embedding_size=32),
+    "ernie": _BERT | dict(use_task_id=True, type_vocab_size=4),
+}
+"""Settings of a tiny model of each `model_type`."""
+
+
+def _word_pieces(cls):
+    return cls(vocab={token: i for i, token in enumerate(VOCABULARY)})
+
+
+def _byte_pairs():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    trained = json.loads(tokenizer.to_str())["model"]
+    vocabulary = trained["vocab"] | {"<mask>": len(trained["vocab"])}
+    return RobertaTokenizer(vocab=vocabulary, merges=[tuple(pair) for pair in trained["merges"]])
+
+
+def _sentence_pieces(cls, special):
+    pieces = ["▁", *(f"▁{word}" for word in WORDS), *WORDS, *CHARACTERS]
+    scored = [(piece, -2.0 - 0.1 * i) for i, piece in enumerate(dict.fromkeys(pieces))]
+    return cls(vocab=[*((token, 0.0) for token in special), *scored, ("<mask>", 0.0)])
+
+
+TOKENIZERS = {
+    "bert": lambda: _word_pieces(BertTokenizer),
+    "roberta": _byte_pairs,
+    "xlm-roberta": lambda: _sentence_pieces(XLMRobertaTokenizer, ["<s>", "<pad>", "</s>", "<unk>"]),
+    "camembert": lambda: _sentence_pieces(
+        CamembertTokenizer, ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>"]
+    ),
+    "distilbert": lambda: _word_pieces(DistilBertTokenizer),
+    "electra": lambda: _word_pieces(BertTokenizer),
+    "ernie": lambda: _word_pieces(BertTokenizer),
+}
+
+
+@cache
+def tiny_tokenizer(model_type: str):
+    """The tokenizer of a tiny model, of the class that the family has in transformers."""
+    return TOKENIZERS[model_type]()
+
+
+def tiny_config(model_type: str, **settings):
+    """The configuration of a tiny model."""
+    vocabulary = max(tiny_tokenizer(model_type).get_vocab().values()) + 1
+    return AutoConfig.for_model(model_type, vocab_size=vocabulary, **(SETTINGS[model_type] | settings))
+
+
+def tiny_model(model_type: str, *, head: bool = True, seed: int = 0, **settings):
+    """A random model in which no tensor is all zeros or ones; without a head it is just the encoder."""
+    torch.manual_seed(seed)
+    model = (AutoModelForSequenceClassification if head else AutoModel).from_config(tiny_config(model_type, **settings))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+def write_tiny(directory: Path, model_type: str, **settings) -> Path:
+    """The directory of a tiny model and its tokenizer."""
+    tiny_model(model_type, **settings).save_pretrained(directory)
+    tiny_tokenizer(model_type).save_pretrained(directory)
+    return directory
+
+
+def batch(model_type: str, items, max_length: int = POSITIONS):
+    """A padded batch of texts or pairs, as transformers' tokenizer makes it, with token types."""
+    columns = [list(column) for column in zip(*items, strict=True)] if isinstance(items[0], tuple) else [list(items)]
+    return tiny_tokenizer(model_type)(
+        *columns,
+        padding=True,
+        truncation=True,
+        max_length=max_length,
+        return_token_type_ids=True,
+        return_tensors="pt",
+    )
+
+
+def logits_of(model_type: str, model, inputs):
+    """The logits of a family's own model, which may not take token types."""
+    inputs = {name: tensor for name, tensor in inputs.items() if name != "token_type_ids" or _has_types(model)}
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+def _has_types(model) -> bool:
+    return getattr(model.config, "type_vocab_size", 0) > 1
