@@ -76,7 +76,8 @@ def train(
         Path, typer.Option("--output", "-o", help="Directory for checkpoints; packed into OUTPUT/packed.")
     ],
     backbone: Annotated[
-        str | None, typer.Option(help="A BERT to fine-tune into the teacher: a directory or a name on the hub.")
+        str | None,
+        typer.Option(help="A BERT or a relative to fine-tune into the teacher: a directory or a name on the hub."),
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="A fine-tuned BERT to distil instead.")] = None,
     initial: Annotated[
