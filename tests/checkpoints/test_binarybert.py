@@ -102,7 +102,7 @@ CASES = {
 }
 
 
-EXPORTED = ("split", "split, half the width", "split, 2 bits", "ternary", "binary, not split")
+EXPORTED = ("split", "split, half the width", "ternary")
 
 
 @pytest.mark.parametrize("case", CASES)
