@@ -4,30 +4,26 @@
 Source: Qin et al., "BiBERT: Accurate Fully Binarized BERT", ICLR 2022, and https://github.com/htqin/BiBERT
 (`transformer/modeling_quant.py`, `transformer/utils_quant.py` at ef0a985). docs/checkpoints.md says what it computes.
 
-Every input of a product is `sign(x)`, and `sign(0)` is 0. Where no 0 can occur that is the code type `sign`; elsewhere
-it is `ternary` with a step so small that everything but 0 saturates. Likewise a weight at its row's mean is 0, and a
-model that has one takes two binary terms, which cancel there.
+Every input of a product is `sign(x)`, and `sign(0)` is 0; likewise a weight at its row's mean is 0 (`zeros`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.member import Member
 from bebert_edge.checkpoints.source import Floats, Reader, Source
+from bebert_edge.checkpoints.zeros import Use, two_terms, unify, with_zeros
 from bebert_edge.config import EncoderConfig, LayerQuantization, QuantizationConfig
 from bebert_edge.errors import CheckpointError
 
-NAME = "bibert"
+__all__ = ["NAME", "detect", "read", "unify"]
 
-TERNARY_STEP: Floats = np.array(2.0**-64, np.float32)
-"""Ternary codes of this step are signs: whatever exceeds 2^-65 saturates. Row scales make up for it, exactly."""
+NAME = "bibert"
 
 _FIRST = "bert.encoder.layer.0.attention"
 _MARKS = (f"{_FIRST}.self.query.scale", f"{_FIRST}.output.gate")
@@ -42,8 +38,6 @@ _DEAD = (
 """Names of parameters and buffers that no forward pass reads."""
 
 _QKV = ("query", "key", "value")
-_LINEARS = {"hidden": "qkv", "context": "attention_output", "ffn": "ffn_in", "intermediate": "ffn_out"}
-"""The linear of a layer that reads the codes of a use."""
 
 
 def detect(config: Mapping[str, Any], names: Collection[str]) -> bool:
@@ -92,34 +86,13 @@ def read(source: Source) -> Member:
     )
     quantization = QuantizationConfig((codes,) * shape.layers, pooler="sign")
     member = Member(shape, quantization, task, labels, shape.positions, tensors, source.tokenizer)
-    member = _in_terms(member, 1 if _has_one_term(tensors) else 2)
-    for layer, use in list(_uses_with_zeros(member)):
-        member = _widened(member, layer, use)
-    return member
-
-
-def unify(members: Sequence[Member]) -> list[Member]:
-    """Gives members of one shape the same code types and terms: each the widest that one of them needs.
-
-    What a member computes stays the same.
-    """
-    unified = list(members)
-    if any(member.encoder != members[0].encoder for member in members):
-        return unified  # they cannot become one ensemble
-    terms = max(member.quantization.terms for member in members)
-    uses = sorted({use for member in members for use in _ternary_uses(member)})
-    for i, member in enumerate(members):
-        member = _in_terms(member, terms)
-        for layer, use in uses:
-            member = _widened(member, layer, use)
-        unified[i] = member
-    return unified
+    return with_zeros(member, list(_uses_with_zeros(member)))
 
 
 def _tensors(
     read: Reader, shape: EncoderConfig, trained_positions: int, labels: int
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Everything as `sign` codes and, for the moment, two terms."""
+    """Everything as `sign` codes and in two terms."""
     h, f = shape.hidden_size, shape.intermediate_size
     embeddings = "bert.embeddings"
     yield from _binary("embeddings.word", read(f"{embeddings}.word_embeddings.weight", shape.vocab_size, h))
@@ -158,45 +131,18 @@ def _linear(read: Reader, target: str, sources: Sequence[str], k: int, n: int) -
 
 
 def _binary(target: str, latent: Floats) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Signs of the rows less their means, as two terms: 0 is +1 in the one and -1 in the other.
+    """Signs of the rows less their means; the scale is that of the rows as they are.
 
-    The scale is that of a whole sign, from the rows as they are. Means are taken in float64: a float32 one is wrong in
-    its last bits, by an amount that depends on the machine, and would make one weight among 10^9 a 0 by accident.
+    Means are taken in float64: a float32 one is wrong in its last bits, by an amount that depends on the machine, and
+    would make one weight among 10^9 a 0 by accident.
     """
     mean = latent.mean(-1, keepdims=True, dtype=np.float64)
-    yield f"{target}.bits", pack_bits(latent >= mean)
-    yield f"{target}.second.bits", pack_bits(latent > mean)
-    yield f"{target}.scale", np.abs(latent).mean(-1, dtype=np.float64).astype(np.float32)
+    signs = (latent > mean).astype(np.int8) - (latent < mean).astype(np.int8)
+    yield from two_terms(target, signs, np.abs(latent).mean(-1, dtype=np.float64).astype(np.float32))
 
 
-def _binary_names(tensors: Mapping[str, Any]) -> list[str]:
-    """What there are bits of: the linears and the word embedding, once each."""
-    names = [name.removesuffix(".bits") for name in tensors if name.endswith(".bits")]
-    return [name for name in names if not name.endswith(".second")]
-
-
-def _has_one_term(tensors: Mapping[str, NDArray[Any]]) -> bool:
-    names = _binary_names(tensors)
-    return all(np.array_equal(tensors[f"{name}.bits"], tensors[f"{name}.second.bits"]) for name in names)
-
-
-def _in_terms(member: Member, terms: int) -> Member:
-    """The same in one term, where the second adds nothing, or in two of half the scale."""
-    tensors = dict(member.tensors)
-    if terms == 1:
-        tensors = {name: array for name, array in tensors.items() if ".second." not in name}
-    elif member.quantization.terms == 1:
-        for name in _binary_names(tensors):
-            tensors.setdefault(f"{name}.second.bits", tensors[f"{name}.bits"])
-            tensors[f"{name}.scale"] = tensors[f"{name}.scale"] / np.float32(2)
-            for part in ("scale", "shift", "step"):
-                if f"{name}.{part}" in tensors:
-                    tensors[f"{name}.second.{part}"] = tensors[f"{name}.{part}"]
-    return replace(member, quantization=replace(member.quantization, terms=terms), tensors=tensors)
-
-
-def _uses_with_zeros(member: Member) -> Iterator[tuple[int, str]]:
-    """The codes that can be of a 0, as layer and use; `hidden` of the layer after the last is the pooler's input."""
+def _uses_with_zeros(member: Member) -> Iterator[Use]:
+    """The codes that can be of a 0."""
     tensors, layers = member.tensors, member.encoder.layers
 
     def norm_has_zeros(name: str) -> bool:
@@ -209,7 +155,7 @@ def _uses_with_zeros(member: Member) -> Iterator[tuple[int, str]]:
             yield i, "hidden"
         if i == layers:
             break
-        if member.quantization.terms > 1 or _product_has_zeros(member, f"layers.{i}.qkv", odd_and_even=hidden):
+        if _product_has_zeros(member, f"layers.{i}.qkv", zero_codes=hidden):
             yield i, "attention"
         yield i, "context"  # a sum of signs, or of none
         if norm_has_zeros(f"layers.{i}.attention_norm"):
@@ -217,41 +163,11 @@ def _uses_with_zeros(member: Member) -> Iterator[tuple[int, str]]:
         yield i, "intermediate"  # gelu is 0 from about -5.55 down
 
 
-def _product_has_zeros(member: Member, linear: str, odd_and_even: bool) -> bool:
-    """Whether a sum of `K` signs, times its scale, plus its bias can be 0; such sums are even, or odd, as `K` is."""
-    k = member.tensors[f"{linear}.shift"].shape[-1]
-    scale, bias = (member.tensors[f"{linear}.{part}"][:, None] for part in ("scale", "bias"))
-    sums = np.arange(-k, k + 1, 1 if odd_and_even else 2, dtype=np.float32)
+def _product_has_zeros(member: Member, linear: str, zero_codes: bool) -> bool:
+    """Whether a sum, times its scale, plus its bias can be 0. Sums of `K` signs are even, or odd, as `K` is."""
+    tensors = member.tensors
+    k = tensors[f"{linear}.shift"].shape[-1]
+    zero_weights = not np.array_equal(tensors[f"{linear}.bits"], tensors[f"{linear}.second.bits"])
+    sums = np.arange(-k, k + 1, 1 if zero_codes or zero_weights else 2, dtype=np.float32)
+    scale, bias = (tensors[f"{linear}.{part}"][:, None] for part in ("scale", "bias"))
     return bool((sums * scale + bias == 0).any())
-
-
-def _ternary_uses(member: Member) -> Iterator[tuple[int, str]]:
-    quantization = member.quantization
-    for i, codes in enumerate(quantization.layers):
-        for use in (*_LINEARS, "attention"):
-            if getattr(codes, use) == "ternary":
-                yield i, use
-    if quantization.pooler == "ternary":
-        yield member.encoder.layers, "hidden"
-
-
-def _widened(member: Member, layer: int, use: str) -> Member:
-    """The same with ternary codes for one use: its step, and what makes up for it in the scales."""
-    if (layer, use) in _ternary_uses(member):
-        return member
-    quantization, tensors = member.quantization, dict(member.tensors)
-    if layer == member.encoder.layers:
-        quantization, linear = replace(quantization, pooler="ternary"), "pooler"
-    else:
-        layers = list(quantization.layers)
-        layers[layer] = replace(layers[layer], **{use: "ternary"})
-        quantization, linear = replace(quantization, layers=tuple(layers)), f"layers.{layer}.{_LINEARS.get(use)}"
-    if use == "attention":
-        for name in _QKV:  # boolean attention looks at no more than signs
-            step = f"layers.{layer}.attention.{name}_step"
-            tensors[step] = np.full_like(tensors[step], TERNARY_STEP)
-    else:
-        for prefix in (linear, f"{linear}.second")[: quantization.terms]:
-            tensors[f"{prefix}.step"] = TERNARY_STEP
-            tensors[f"{prefix}.scale"] = tensors[f"{prefix}.scale"] / TERNARY_STEP
-    return replace(member, quantization=quantization, tensors=tensors)
