@@ -15,6 +15,7 @@
 
 #include "../kernels/add_layer_norm_quantize/add_layer_norm_quantize.h"
 #include "../kernels/binary_attention/binary_attention.h"
+#include "../kernels/packed_binary_matmul/kernel.h"
 #include "../kernels/packed_binary_matmul/packed_binary_matmul.h"
 #include "../kernels/quantize/quantize.h"
 #include "peak/peak.h"
@@ -84,8 +85,6 @@ void fill(const Buffer<uint8_t>& bytes, CodeType code) {
   }
 }
 
-bool is_ternary(CodeType code) { return code.width == 8 && code.low == -1 && code.high == 1; }
-
 // Ternary codes are signs of which that of 0 is 0, as in published models.
 void fill_quantizer(const Buffer<float>& shift, const Buffer<float>& inverse_step, CodeType code) {
   const bool ternary = is_ternary(code);
@@ -142,8 +141,8 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
   } else {
     args.y = y.data;
   }
-  const Buffer<int32_t> zero_begin(n);
-  const Buffer<uint32_t> zero_length(n);
+  const Buffer<int32_t> zero_begin(2 * n);
+  const Buffer<uint32_t> zero_length(2 * n);
   Times search = {};
   if (output.name && packed_binary_matmul_zero_ranges(plan, args, zero_begin.data, zero_length.data)) {
     search = measure([&] { packed_binary_matmul_zero_ranges(plan, args, zero_begin.data, zero_length.data); });

@@ -17,7 +17,7 @@ struct PackedBinaryMatMulQuantizeKernel {
   MatMulWeights weights;
   CodeType output_code;
   Activation activation;
-  int32_t* zero_begin;  // [members, n], or null; zero_length stands behind it
+  int32_t* zero_begin;  // [sets, members, n], or null; zero_length stands behind it
   uint32_t* zero_length;
   void* levels;  // or null
 
@@ -40,14 +40,16 @@ struct PackedBinaryMatMulQuantizeKernel {
     if (!args.scale || !args.bias || !args.shift || !args.inverse_step) return nullptr;
     args.output = output_code;
     args.activation = activation;
-    return output_code.width == 1 ? find_zero_ranges(args) : find_levels(args);
+    BEBERT_TRY(find_levels(args));
+    return levels ? nullptr : find_zero_ranges(args);
   }
 
   OrtStatus* find_zero_ranges(const PackedBinaryMatMulArgs& args) {
-    const size_t channels = static_cast<size_t>(weights.plan.members * weights.plan.n);
-    zero_begin = static_cast<int32_t*>(node.allocate(2 * channels * sizeof(int32_t)));
+    const int64_t count = packed_binary_matmul_zero_sets(output_code) * weights.plan.members * weights.plan.n;
+    if (count == 0) return nullptr;
+    zero_begin = static_cast<int32_t*>(node.allocate(2 * static_cast<size_t>(count) * sizeof(int32_t)));
     if (!zero_begin) return node.out_of_memory();
-    zero_length = reinterpret_cast<uint32_t*>(zero_begin + channels);
+    zero_length = reinterpret_cast<uint32_t*>(zero_begin + count);
     if (packed_binary_matmul_zero_ranges(weights.plan, args, zero_begin, zero_length)) return nullptr;
     node.release(zero_begin);
     zero_begin = nullptr;

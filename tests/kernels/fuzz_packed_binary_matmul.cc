@@ -62,10 +62,10 @@ void multiply(const Fuzz& fuzz, const MatMulCase& c, const MatMulInputs& inputs,
   TestHost host;
   const MatMul product(c, inputs, isa, host);
   PackedBinaryMatMulArgs args = product.arguments();
-  const bool bits = by_sums && c.output.width == 1;
-  const Array<int32_t> begin(bits ? c.members * c.n : 0);
-  const Array<uint32_t> length(bits ? c.members * c.n : 0);
-  if (bits && packed_binary_matmul_zero_ranges(product.plan, args, begin.data(), length.data())) {
+  const int64_t ranges = by_sums ? packed_binary_matmul_zero_sets(c.output) * c.members * c.n : 0;
+  const Array<int32_t> begin(ranges);
+  const Array<uint32_t> length(ranges);
+  if (ranges > 0 && packed_binary_matmul_zero_ranges(product.plan, args, begin.data(), length.data())) {
     args.zero_begin = begin.data();
     args.zero_length = length.data();
   }

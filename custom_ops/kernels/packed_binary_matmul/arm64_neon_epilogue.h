@@ -53,29 +53,52 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, int64_t co
   }
 }
 
-// Bits by the integer sum alone.
-void store_bits_by_sum(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
-  const int64_t row_bytes = packed_row_bytes(task.n);
-  uint8_t* codes = task.codes_out + channel / 8;
-  int32_t begins[16] = {};
-  uint32_t lengths[16] = {};
-  const size_t bytes = static_cast<size_t>(count < 16 ? count : 16) * sizeof(int32_t);
-  memcpy(begins, task.zero_begin + channel, bytes);
-  memcpy(lengths, task.zero_length + channel, bytes);
+// Bits of 16 channels by the integer sum alone; zero_begin and zero_length of a task, at the first of them.
+struct SumBits {
   int32x4_t begin[4];
   uint32x4_t length[4];
-  for (int i = 0; i < 4; ++i) {
-    begin[i] = vld1q_s32(begins + 4 * i);
-    length[i] = vld1q_u32(lengths + 4 * i);
+
+  SumBits(const int32_t* zero_begin, const uint32_t* zero_length, int64_t count) {
+    int32_t begins[16] = {};
+    uint32_t lengths[16] = {};
+    const size_t bytes = static_cast<size_t>(count < 16 ? count : 16) * sizeof(int32_t);
+    memcpy(begins, zero_begin, bytes);
+    memcpy(lengths, zero_length, bytes);
+    for (int i = 0; i < 4; ++i) {
+      begin[i] = vld1q_s32(begins + 4 * i);
+      length[i] = vld1q_u32(lengths + 4 * i);
+    }
   }
-  const uint8x16_t lanes = first_lanes(count);
-  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
+
+  // Bytes of all ones where the bit is 1.
+  uint8x16_t of(const int32_t* sums) const {
     uint32x4_t ones[4];
     for (int i = 0; i < 4; ++i) {
       const int32x4_t distance = vsubq_s32(vld1q_s32(sums + 4 * i), begin[i]);
       ones[i] = vcgtq_u32(vreinterpretq_u32_s32(distance), length[i]);
     }
-    store_bits(narrow(ones[0], ones[1], ones[2], ones[3]), lanes, codes);
+    return narrow(ones[0], ones[1], ones[2], ones[3]);
+  }
+};
+
+void store_bits_by_sum(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
+  const int64_t row_bytes = packed_row_bytes(task.n);
+  uint8_t* codes = task.codes_out + channel / 8;
+  const SumBits bits(task.zero_begin + channel, task.zero_length + channel, count);
+  const uint8x16_t lanes = first_lanes(count);
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += row_bytes) {
+    store_bits(bits.of(sums), lanes, codes);
+  }
+}
+
+// Ternary codes in the same way.
+void store_signs_by_sum(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
+  const int32_t* begin = task.zero_begin + channel;
+  const uint32_t* length = task.zero_length + channel;
+  const SumBits positive(begin, length, count), negative(begin + task.zero_set, length + task.zero_set, count);
+  uint8_t* codes = task.codes_out + channel;
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += task.n) {
+    store_bytes(codes, count, vaddq_u8(vsubq_u8(vdupq_n_u8(1), positive.of(sums)), negative.of(sums)));
   }
 }
 
@@ -83,8 +106,8 @@ using Epilogue = void (*)(const PackedBinaryMatMulTask&, int64_t channel, int64_
 
 inline Epilogue choose_epilogue(const PackedBinaryMatMulTask& task) {
   if (task.y) return store_sums;
-  if (task.zero_begin) return store_bits_by_sum;
   const bool bits = task.output.width == 1;
+  if (task.zero_begin) return bits ? store_bits_by_sum : store_signs_by_sum;
   switch (task.activation) {
     case Activation::relu:
       return bits ? store_codes<Activation::relu, true> : store_codes<Activation::relu, false>;

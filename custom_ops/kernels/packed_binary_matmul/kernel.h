@@ -20,9 +20,11 @@ struct PackedBinaryMatMulTask {
   const void* tables;      // what build_tables wrote for these tokens; unused where table_bytes is 0
   const uint8_t* weights;  // interleaved
   const float *scale, *bias, *shift, *inverse_step;
-  // Null, or for codes of width 1: the bit of channel c is uint32_t(sum - zero_begin[c]) > zero_length[c].
+  // Null, or for codes of width 1: the bit of channel c is uint32_t(sum - zero_begin[c]) > zero_length[c]. For ternary
+  // codes that bit is whether the code is 1, and the same bit of the numbers `zero_set` further on whether it is -1.
   const int32_t* zero_begin;
   const uint32_t* zero_length;
+  int64_t zero_set;
   const void* levels;  // null, or what find_levels wrote
   float* y;            // [tokens, n], or null
   uint8_t* codes_out;  // [tokens, code_row_bytes(output, n)], or null
@@ -52,6 +54,8 @@ struct PackedBinaryMatMulKernel {
   size_t (*level_bytes)(int64_t n, int64_t k, CodeType input, CodeType output, Activation activation) = nullptr;
   int64_t (*find_levels)(const PackedBinaryMatMulTask& task, void* levels) = nullptr;
 };
+
+static inline bool is_ternary(CodeType code) { return code.width == 8 && code.low == -1 && code.high == 1; }
 
 // The largest magnitude of the sum of k codes, whatever the signs.
 static inline int64_t largest_sum(int64_t k, CodeType input) {

@@ -110,6 +110,7 @@ void multiply(void* argument, size_t index) {
     if (args.zero_begin) {
       task.zero_begin = args.zero_begin + member * plan.n;
       task.zero_length = args.zero_length + member * plan.n;
+      task.zero_set = plan.members * plan.n;
     }
   } else {
     task.y = args.y + (member * args.tokens + token) * plan.n;

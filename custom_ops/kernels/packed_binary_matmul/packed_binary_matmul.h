@@ -31,8 +31,8 @@ struct PackedBinaryMatMulArgs {
   const float* shift;         // [members, n], read only where codes_out is set, as the next two
   const float* inverse_step;  // [members, n]
   CodeType output;
-  const int32_t* zero_begin;    // [members, n], as packed_binary_matmul_zero_ranges found them, or null
-  const uint32_t* zero_length;  // [members, n]
+  const int32_t* zero_begin;    // [sets, members, n], as packed_binary_matmul_zero_ranges found them, or null
+  const uint32_t* zero_length;  // [sets, members, n]
   const void* levels;           // as packed_binary_matmul_find_levels wrote it, or null
   float* y;                     // [members, tokens, n], or null
   uint8_t* codes_out;           // [members, tokens, code_row_bytes(output, n)], or null; exactly one of both is set
@@ -49,9 +49,13 @@ void packed_binary_matmul_interleave(const PackedBinaryMatMulPlan& plan, const u
 // The bit of a code of width 1 is a function of the exact sum, whatever the activation. Where the sums with bit 0 are
 // one interval, cyclic in 32 bits, the product needs no float arithmetic: the bit is uint32_t(sum - begin) > length.
 // Finds the intervals of all channels by trying every sum; reads activation, output and the parameters of `args`. False
-// where the path gains nothing by it, there are too many sums, or some channel has more than one interval.
+// where the path gains nothing by it, there are too many sums, or some channel has more than one interval. A ternary
+// code is two such bits, whether it is 1 and whether it is -1, on paths that find no levels.
 bool packed_binary_matmul_zero_ranges(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
                                       int32_t* begin, uint32_t* length);
+
+// How many intervals a channel has: 1 or 2, or 0 where the code type has none.
+int64_t packed_binary_matmul_zero_sets(CodeType output);
 
 // A level of a code of width 8 is a function of the exact sum too. Bytes of what packed_binary_matmul_find_levels
 // writes about those of all channels; 0 where the path gains nothing by it.

@@ -62,6 +62,36 @@ void store_bits(const PackedBinaryMatMulTask& task, int64_t channel, int64_t cou
   }
 }
 
+// Ternary codes in the same way.
+void store_signs(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
+  const int32_t* begins = task.zero_begin + channel;
+  const uint32_t* lengths = task.zero_length + channel;
+  BlockOf<int32_t> begin[2] = {{begins, count}, {begins + task.zero_set, count}};
+  BlockOf<uint32_t> length[2] = {{lengths, count}, {lengths + task.zero_set, count}};
+  for (int c = 0; c < 2 * kChannelBlock; ++c) {
+    begin[c / kChannelBlock].values[c % kChannelBlock] ^= INT32_MIN;
+    length[c / kChannelBlock].values[c % kChannelBlock] ^= 0x80000000u;
+  }
+  uint8_t* codes = task.codes_out + channel;
+  for (int64_t t = 0; t < task.tokens; ++t, sums += kChannelBlock, codes += task.n) {
+    alignas(32) uint8_t levels[kChannelBlock];
+    BEBERT_UNROLL
+    for (int c = 0; c < kChannelBlock; c += 32) {
+      __m256i level[4];
+      for (int i = 0; i < 4; ++i) {
+        const int at = c + 8 * i;
+        const auto is = [&](int set) {  // -1 or 0
+          const __m256i beyond = _mm256_sub_epi32(load_vector(sums + at), load_vector(begin[set].values + at));
+          return _mm256_cmpgt_epi32(beyond, load_vector(length[set].values + at));
+        };
+        level[i] = _mm256_add_epi32(_mm256_sub_epi32(_mm256_set1_epi32(1), is(0)), is(1));
+      }
+      store_vector(levels + c, narrow_to_bytes(level[0], level[1], level[2], level[3]));
+    }
+    memcpy(codes, levels, static_cast<size_t>(count));
+  }
+}
+
 template <Activation kActivation, bool kBits>
 void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, int64_t count, const int32_t* sums) {
   const BlockOf<float> scale(task.scale + channel, count), bias(task.bias + channel, count);
@@ -109,8 +139,8 @@ void store_codes(const PackedBinaryMatMulTask& task, int64_t channel, int64_t co
 void store(const PackedBinaryMatMulTask& task, int64_t channel, const int32_t* sums) {
   const int64_t count = smaller(kChannelBlock, task.n - channel);
   if (task.y) return store_floats(task, channel, count, sums);
-  if (task.zero_begin) return store_bits(task, channel, count, sums);
   const bool bits = task.output.width == 1;
+  if (task.zero_begin) return (bits ? store_bits : store_signs)(task, channel, count, sums);
   const auto choose = [bits](auto bit_codes, auto byte_codes) { return bits ? bit_codes : byte_codes; };
   switch (task.activation) {
     case Activation::relu:

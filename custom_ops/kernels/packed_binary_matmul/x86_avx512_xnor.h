@@ -49,7 +49,7 @@ inline int32_t count_ones(const uint8_t* bits, int64_t bytes) {
 
 enum class Codes { sign, boolean, ternary };
 
-inline bool by_bits(CodeType input) { return input.width == 1 || (input.low == -1 && input.high == 1); }
+inline bool by_bits(CodeType input) { return input.width == 1 || is_ternary(input); }
 
 // A row of ternary codes: for each 32 channels the bits of those that are +1, and of those that are not 0; behind them
 // how many are not 0. Bits of the padding are zero.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Codes of width 1 without float arithmetic: the exact sums whose bit is 0, for each output channel.
+// Codes of width 1, and ternary codes, without float arithmetic: the exact sums whose bit is 0, for each output
+// channel.
 #include "kernel.h"
 
 namespace bebert {
@@ -59,23 +60,26 @@ bool find_intervals(const uint64_t* bits, const Sums& sums, int32_t* begin, int3
   return true;
 }
 
-}  // namespace
-
-bool packed_binary_matmul_zero_ranges(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
-                                      int32_t* zero_begin, uint32_t* zero_length) {
+// Of the bits of `output`, of width 1, for z or for -z.
+bool find_ranges(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args, CodeType output, bool negate,
+                 int32_t* zero_begin, uint32_t* zero_length) {
   const PackedBinaryMatMulKernel& kernel = choose_kernel(plan.isa);
   const Sums sums(plan.k, plan.input);
-  if (!kernel.store || args.output.width != 1 || sums.count() > kMostSums) return false;
+  if (sums.count() > kMostSums) return false;
   uint64_t bits[kMostSums];
   for (int64_t channel = 0; channel < plan.members * plan.n;) {
     PackedBinaryMatMulTask task = {};
     task.scale = args.scale + channel;
     task.bias = args.bias + channel;
     task.shift = args.shift + channel;
-    task.inverse_step = args.inverse_step + channel;
     const int64_t left = plan.members * plan.n - channel;
     task.n = left < kChannelBlock ? left : kChannelBlock;
-    task.output = args.output;
+    float inverse_step[kChannelBlock];
+    for (int64_t c = 0; c < task.n; ++c) {
+      inverse_step[c] = negate ? -args.inverse_step[channel + c] : args.inverse_step[channel + c];
+    }
+    task.inverse_step = inverse_step;
+    task.output = output;
     task.activation = args.activation;
     evaluate(kernel, task, sums, bits);
     int32_t begin[kChannelBlock], end[kChannelBlock];
@@ -86,6 +90,23 @@ bool packed_binary_matmul_zero_ranges(const PackedBinaryMatMulPlan& plan, const 
     }
   }
   return true;
+}
+
+}  // namespace
+
+int64_t packed_binary_matmul_zero_sets(CodeType output) { return output.width == 1 ? 1 : is_ternary(output) ? 2 : 0; }
+
+bool packed_binary_matmul_zero_ranges(const PackedBinaryMatMulPlan& plan, const PackedBinaryMatMulArgs& args,
+                                      int32_t* zero_begin, uint32_t* zero_length) {
+  const PackedBinaryMatMulKernel& kernel = choose_kernel(plan.isa);
+  if (!kernel.store) return false;
+  if (args.output.width == 1) return find_ranges(plan, args, args.output, false, zero_begin, zero_length);
+  if (!is_ternary(args.output) || kernel.level_bytes) return false;
+  // The ties of z at -1/2 and 1/2 go to 0, as those of a bool code do.
+  constexpr CodeType kBool = {1, 0, 1};
+  const int64_t set = plan.members * plan.n;
+  return find_ranges(plan, args, kBool, false, zero_begin, zero_length) &&
+         find_ranges(plan, args, kBool, true, zero_begin + set, zero_length + set);
 }
 
 }  // namespace bebert
