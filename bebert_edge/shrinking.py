@@ -64,7 +64,7 @@ def trim_vocabulary(ensemble: PackedEnsemble, texts: Iterable[str]) -> PackedEns
     used = {token for encoding in _batches(tokenizer, texts) for token in encoding}
     words = _words(content)
     kept = sorted(used | _indispensable(content, words))
-    if kept == list(range(len(words))):
+    if kept == list(range(ensemble.config.encoder.vocab_size)):
         return ensemble
     return _keep(ensemble, content, words, kept)
 
@@ -79,33 +79,33 @@ def _batches(tokenizer: Any, texts: Iterable[str], size: int = 1000) -> Iterable
     yield from (encoding.ids for encoding in tokenizer.encode_batch(batch))
 
 
-def _words(content: dict[str, Any]) -> list[str]:
-    """Every token by its id."""
+def _words(content: dict[str, Any]) -> dict[int, str]:
+    """Tokens by their ids."""
     vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, list):
-        words = [word for word, _ in vocabulary]
-    else:
-        words = sorted(vocabulary, key=vocabulary.__getitem__)
-        if [vocabulary[word] for word in words] != list(range(len(words))):
-            raise FormatError("the tokenizer's vocabulary has gaps or doubles in its ids: it cannot be trimmed")
-    if any(token["id"] >= len(words) for token in content.get("added_tokens") or []):
-        raise FormatError("the tokenizer has added tokens outside its vocabulary: it cannot be trimmed")
+    words = dict(enumerate(word for word, _ in vocabulary)) if isinstance(vocabulary, list) else _inverse(vocabulary)
+    if any(token["id"] not in words for token in content.get("added_tokens") or []):
+        raise FormatError("the tokenizer has added tokens outside its vocabulary: it cannot be trimmed; leave it whole")
     return words
 
 
-def _indispensable(content: dict[str, Any], words: list[str]) -> set[int]:
+def _inverse(vocabulary: dict[str, int]) -> dict[int, str]:
+    words = {i: word for word, i in vocabulary.items()}
+    if len(words) < len(vocabulary):
+        raise FormatError("the tokenizer has two tokens of one id: it cannot be trimmed; leave it whole")
+    return words
+
+
+def _indispensable(content: dict[str, Any], words: dict[int, str]) -> set[int]:
     """Special tokens, and single characters: at the beginning of a word and within it."""
     prefix = content["model"].get("continuing_subword_prefix") or ""
     added = {token["id"] for token in content.get("added_tokens") or []}
     unknown = content["model"].get("unk_token"), content["model"].get("unk_id")
     return added | {
-        i
-        for i, word in enumerate(words)
-        if len(word.removeprefix(prefix)) == 1 or word == unknown[0] or i == unknown[1]
+        i for i, word in words.items() if len(word.removeprefix(prefix)) == 1 or word == unknown[0] or i == unknown[1]
     }
 
 
-def _keep(ensemble: PackedEnsemble, content: dict[str, Any], words: list[str], kept: list[int]) -> PackedEnsemble:
+def _keep(ensemble: PackedEnsemble, content: dict[str, Any], words: dict[int, str], kept: list[int]) -> PackedEnsemble:
     new = {old: i for i, old in enumerate(kept)}
     model = content["model"]
     if isinstance(model["vocab"], list):
@@ -116,7 +116,7 @@ def _keep(ensemble: PackedEnsemble, content: dict[str, Any], words: list[str], k
         model["vocab"] = {words[old]: i for old, i in new.items()}
     for token in content.get("added_tokens") or []:
         token["id"] = new[token["id"]]
-    _renumber(content.get("post_processor"), words, new)
+    _renumber(content.get("post_processor"), new)
     tensors: dict[str, NDArray[Any]] = dict(ensemble.tensors)
     for name in tensors:
         if name.startswith("embeddings.word."):
@@ -128,12 +128,12 @@ def _keep(ensemble: PackedEnsemble, content: dict[str, Any], words: list[str], k
     return trimmed
 
 
-def _renumber(processor: Any, words: list[str], new: dict[int, int]) -> None:
+def _renumber(processor: Any, new: dict[int, int]) -> None:
     """Ids in a post-processor: those of a template's special tokens, or pairs like `["[SEP]", 102]`."""
     if not isinstance(processor, dict):
         return
     for part in processor.get("processors", []):
-        _renumber(part, words, new)
+        _renumber(part, new)
     for special in (processor.get("special_tokens") or {}).values():
         special["ids"] = [new[i] for i in special["ids"]]
     for key in ("sep", "cls"):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,12 @@ from bebert_edge.cli._checkpoints import (
     print_notes,
 )
 from bebert_edge.cli._shared import note
+from bebert_edge.errors import RuntimeInputError
+
+if TYPE_CHECKING:
+    from bebert_edge.ensemble import PackedEnsemble
+
+_SIZE = "Size"
 
 
 def pack(
@@ -38,18 +44,52 @@ def pack(
     text_pair: TextPair = None,
     max_length: MaxLength = None,
     tokenizer: Tokenizer = None,
+    trim_vocabulary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep only words that texts of this file use (read as by `run --input`), and single characters.",
+            rich_help_panel=_SIZE,
+        ),
+    ] = None,
+    half_tables: Annotated[
+        bool,
+        typer.Option("--half-tables", help="Round position and token type tables to float16.", rich_help_panel=_SIZE),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
 ) -> None:
     """Pack checkpoints: one bit a weight, all members in one directory."""
     from bebert_edge.checkpoints import read
+    from bebert_edge.shrinking import halve_tables
 
     options = checkpoint_options(family, alpha, combination, labels, text_pair, max_length, tokenizer)
     found = read(list(checkpoints), options)
-    found.ensemble.save(output, overwrite=overwrite)
+    ensemble = found.ensemble
+    if trim_vocabulary is not None:
+        ensemble = _trimmed(ensemble, trim_vocabulary)
+    if half_tables:
+        ensemble = halve_tables(ensemble)
+    ensemble.save(output, overwrite=overwrite)
     print_notes(found.notes)
-    size = found.ensemble.size()
+    size = ensemble.size()
     width = max(map(len, size))
     for part, count in size.items():
         print(f"{part:{width}}  {count:>12,} bytes")
     print(f"{'total':{width}}  {sum(size.values()):>12,} bytes")
     note(f"wrote {output}; next: bebert-edge export {output} -o model.onnx")
+
+
+def _trimmed(ensemble: PackedEnsemble, corpus: Path) -> PackedEnsemble:
+    from bebert_edge.runtime.inputs import read_texts
+    from bebert_edge.shrinking import trim_vocabulary
+
+    before, pairs = ensemble.config.encoder.vocab_size, ensemble.config.task.text_pair
+    try:
+        with corpus.open("rb") as lines:
+            items = read_texts(lines, corpus.name, text_pair=pairs)
+            parts = ((item,) if isinstance(item, str) else item for item in items)
+            trimmed = trim_vocabulary(ensemble, (text for texts in parts for text in texts))
+    except OSError as error:
+        raise RuntimeInputError(f"{corpus} cannot be read: {error.strerror}; name a file of texts") from error
+    note(f"kept {trimmed.config.encoder.vocab_size:,} of {before:,} words")
+    return trimmed

@@ -41,6 +41,29 @@ def test_pack_with_every_option(command: Command, published: Path, tmp_path: Pat
     assert (config.labels, config.task.text_pair, config.max_length) == (("bad", "good"), True, 16)
 
 
+def test_a_trimmed_ensemble_is_smaller_and_answers_as_before(command: Command, published: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.csv"
+    corpus.write_text("text\nit is good\n")
+    done = command("pack", published, "-o", tmp_path / "small", "--trim-vocabulary", corpus, "--half-tables")
+    assert done.code == 0, done.err
+    assert f"of {len(VOCABULARY)} words" in done.err
+    small = PackedEnsemble.load(tmp_path / "small")
+    assert small.config.encoder.vocab_size < len(VOCABULARY)
+    assert small.tensors["embeddings.position"].dtype == "float16"
+    answers = []
+    for options in ((), ("--trim-vocabulary", corpus)):
+        assert command("pack", published, "-o", tmp_path / "packed", "--overwrite", *options).code == 0
+        assert command("export", tmp_path / "packed", "-o", tmp_path / "model.onnx", "--overwrite").code == 0
+        answers.append(command("run", tmp_path / "model.onnx", "it is good", "--format", "json").out)
+    assert json.loads(answers[0])["scores"] == json.loads(answers[1])["scores"]
+
+
+def test_a_corpus_that_is_not_there_is_an_error(command: Command, published: Path, tmp_path: Path) -> None:
+    done = command("pack", published, "-o", tmp_path / "packed", "--trim-vocabulary", tmp_path / "none.txt")
+    assert (done.code, (tmp_path / "packed").exists()) == (1, False)
+    assert "none.txt cannot be read: No such file or directory" in done.err
+
+
 def test_export_takes_the_same_options(command: Command, published: Path, tmp_path: Path) -> None:
     options = ("--alpha", "1.2,0.8", "--labels", "bad,good", "--format", "json")
     done = command("export", published, "-o", tmp_path / "model.onnx", *options)
