@@ -48,7 +48,7 @@ class Graph:
             return self.constant(name, value, part)
         stored = self.constant(f"{name}.stored", value[:, :1], part)
         shape = self.integers(*value.shape)
-        expanded = f"{stored}.expanded.{value.shape[-1]}"
+        expanded = name if value.any() else f"zeros.{value.shape[-1]}"
         if expanded not in self.expanded:
             self.expanded.add(self.node("Expand", [stored, shape], expanded))
         return expanded

@@ -202,6 +202,9 @@ def test_weights_are_constants_for_the_native_library() -> None:
     inputs = {value.name for value in model.graph.input}
     assert inputs == {"input_ids", "attention_mask", "token_type_ids"}
     constants = {tensor.name for tensor in model.graph.initializer} - inputs
+    constants |= {
+        node.output[0] for node in model.graph.node if node.op_type == "Expand" and {*node.input} <= constants
+    }
     for node in model.graph.node:
         if node.op_type.startswith("PackedBinaryMatMul"):
             assert set(node.input[1:]) <= constants
