@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.member import Member
+from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.config import PROBLEMS, EncoderConfig, QuantizationConfig, TaskConfig
 from bebert_edge.errors import CheckpointError
@@ -40,21 +41,6 @@ def binarize_rows(latent: Floats) -> tuple[NDArray[np.bool_], Floats]:
 
 def _step(read: Reader, name: str) -> Floats:
     return np.maximum(read(name), np.float32(MINIMUM_STEP))
-
-
-def _encoder(source: Source, positions: int) -> EncoderConfig:
-    return EncoderConfig(
-        vocab_size=source.integer("vocab_size"),
-        hidden_size=source.integer("hidden_size"),
-        layers=source.integer("num_hidden_layers"),
-        heads=source.integer("num_attention_heads"),
-        intermediate_size=source.integer("intermediate_size"),
-        positions=positions,
-        token_types=source.integer("type_vocab_size"),
-        layer_norm_epsilon=source.number("layer_norm_eps"),
-        activation=source.config.get("hidden_act", ""),
-        pooler_activation=source.config[SECTION].get("pooler_activation", "tanh"),
-    )
 
 
 def _integer(section: Mapping[str, Any], key: str, path: Path) -> int:
@@ -88,25 +74,20 @@ def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 
-def _binary(prefix: str, latent: Floats) -> Iterator[tuple[str, NDArray[Any]]]:
+def _binary(prefix: str, latent: Floats) -> Tensors:
     bits, scale = binarize_rows(latent)
     yield f"{prefix}.bits", pack_bits(bits)
     yield f"{prefix}.scale", scale
 
 
-def _linear(read: Reader, target: str, source: str, k: int, n: int) -> Iterator[tuple[str, NDArray[Any]]]:
+def _linear(read: Reader, target: str, source: str, k: int, n: int) -> Tensors:
     yield f"{target}.shift", read(f"{source}.quantizer.shift", k)
     yield f"{target}.step", _step(read, f"{source}.quantizer.step")
     yield from _binary(target, read(f"{source}.weight", n, k))
     yield f"{target}.bias", read(f"{source}.bias", n)
 
 
-def _norm(read: Reader, target: str, source: str, hidden: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    for name in ("weight", "bias"):
-        yield f"{target}.{name}", read(f"{source}.{name}", hidden)
-
-
-def _layer(read: Reader, i: int, shape: EncoderConfig) -> Iterator[tuple[str, NDArray[Any]]]:
+def _layer(read: Reader, i: int, shape: EncoderConfig) -> Tensors:
     h, f = shape.hidden_size, shape.intermediate_size
     target, source = f"layers.{i}", f"bert.encoder.layer.{i}"
     attention = f"{source}.attention.self"
@@ -119,27 +100,20 @@ def _layer(read: Reader, i: int, shape: EncoderConfig) -> Iterator[tuple[str, ND
         step = _step(read, f"{attention}.{use}_quantizer.step")
         yield f"{target}.attention.{use}_step", np.full(shape.heads, step, np.float32)
     yield from _linear(read, f"{target}.attention_output", f"{source}.attention.output.dense", h, h)
-    yield from _norm(read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
+    yield from norm(read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
     yield from _linear(read, f"{target}.ffn_in", f"{source}.intermediate.dense", h, f)
     yield from _linear(read, f"{target}.ffn_out", f"{source}.output.dense", f, h)
-    yield from _norm(read, f"{target}.ffn_norm", f"{source}.output.LayerNorm", h)
+    yield from norm(read, f"{target}.ffn_norm", f"{source}.output.LayerNorm", h)
 
 
-def _tensors(
-    read: Reader, shape: EncoderConfig, trained_positions: int, labels: int
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def _tensors(read: Reader, shape: EncoderConfig, trained_positions: int, labels: int) -> Tensors:
     h = shape.hidden_size
-    embeddings = "bert.embeddings"
-    yield from _binary("embeddings.word", read(f"{embeddings}.word_embeddings.weight", shape.vocab_size, h))
-    position = read(f"{embeddings}.position_embeddings.weight", trained_positions, h)
-    yield "embeddings.position", position[: shape.positions]
-    yield "embeddings.token_type", read(f"{embeddings}.token_type_embeddings.weight", shape.token_types, h)
-    yield from _norm(read, "embeddings.norm", f"{embeddings}.LayerNorm", h)
+    yield from _binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, h))
+    yield from tables(read, shape, trained_positions)
     for i in range(shape.layers):
         yield from _layer(read, i, shape)
     yield from _linear(read, "pooler", "bert.pooler.dense", h, h)
-    yield "classifier.weight", read("classifier.weight", labels, h)
-    yield "classifier.bias", read("classifier.bias", labels)
+    yield from classifier(read, labels, h)
 
 
 def read(source: Source) -> Member:
@@ -155,7 +129,12 @@ def read(source: Source) -> Member:
     trained_positions = source.integer("max_position_embeddings")
     if max_length > trained_positions:
         raise CheckpointError(f"{path}: max_length is {max_length}, but it has {trained_positions} positions")
-    shape = _encoder(source, max_length)
+    shape = source.encoder(
+        positions=max_length,
+        layer_norm_epsilon=source.number("layer_norm_eps"),
+        activation=source.config.get("hidden_act", ""),
+        pooler_activation=source.config[SECTION].get("pooler_activation", "tanh"),
+    )
     read = Reader(source)
     tensors = dict(_tensors(read, shape, trained_positions, len(labels)))
     read.finish()

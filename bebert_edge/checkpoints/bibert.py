@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bebert_edge.checkpoints.member import Member
+from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.checkpoints.zeros import Use, two_terms, unify, with_zeros
 from bebert_edge.config import EncoderConfig, LayerQuantization, QuantizationConfig
@@ -60,14 +60,9 @@ def read(source: Source) -> Member:
     reader = Reader(source)
     reader.ignore(*_DEAD)
     positions = source.integer("max_position_embeddings")
-    rows = next(iter(reader.shape("classifier.weight")), 0)
+    rows = reader.rows("classifier.weight")
     task, labels = source.task_and_labels(rows)
-    shape = EncoderConfig(
-        vocab_size=source.integer("vocab_size"),
-        hidden_size=source.integer("hidden_size"),
-        layers=source.integer("num_hidden_layers"),
-        heads=source.integer("num_attention_heads"),
-        intermediate_size=source.integer("intermediate_size"),
+    shape = source.encoder(
         positions=source.length(positions),
         token_types=source.integer("type_vocab_size", 2),
         layer_norm_epsilon=source.number("layer_norm_eps", 1e-12),
@@ -89,40 +84,26 @@ def read(source: Source) -> Member:
     return with_zeros(member, list(_uses_with_zeros(member)))
 
 
-def _tensors(
-    read: Reader, shape: EncoderConfig, trained_positions: int, labels: int
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def _tensors(read: Reader, shape: EncoderConfig, trained_positions: int, labels: int) -> Tensors:
     """Everything as `sign` codes and in two terms."""
     h, f = shape.hidden_size, shape.intermediate_size
-    embeddings = "bert.embeddings"
-    yield from _binary("embeddings.word", read(f"{embeddings}.word_embeddings.weight", shape.vocab_size, h))
-    yield (
-        "embeddings.position",
-        read(f"{embeddings}.position_embeddings.weight", trained_positions, h)[: shape.positions],
-    )
-    yield "embeddings.token_type", read(f"{embeddings}.token_type_embeddings.weight", shape.token_types, h)
-    yield from _norm(read, "embeddings.norm", f"{embeddings}.LayerNorm", h)
+    yield from _binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, h))
+    yield from tables(read, shape, trained_positions)
     for i in range(shape.layers):
         target, source = f"layers.{i}", f"bert.encoder.layer.{i}"
         yield from _linear(read, f"{target}.qkv", [f"{source}.attention.self.{use}" for use in _QKV], h, h)
         for use in (*_QKV, "probability"):
             yield f"{target}.attention.{use}_step", np.ones(shape.heads, np.float32)
         yield from _linear(read, f"{target}.attention_output", [f"{source}.attention.output.dense"], h, h)
-        yield from _norm(read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
+        yield from norm(read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
         yield from _linear(read, f"{target}.ffn_in", [f"{source}.intermediate.dense"], h, f)
         yield from _linear(read, f"{target}.ffn_out", [f"{source}.output.dense"], f, h)
-        yield from _norm(read, f"{target}.ffn_norm", f"{source}.output.LayerNorm", h)
+        yield from norm(read, f"{target}.ffn_norm", f"{source}.output.LayerNorm", h)
     yield from _linear(read, "pooler", ["bert.pooler.dense"], h, h)
-    yield "classifier.weight", read("classifier.weight", labels, h)
-    yield "classifier.bias", read("classifier.bias", labels)
+    yield from classifier(read, labels, h)
 
 
-def _norm(read: Reader, target: str, source: str, hidden: int) -> Iterator[tuple[str, NDArray[Any]]]:
-    for name in ("weight", "bias"):
-        yield f"{target}.{name}", read(f"{source}.{name}", hidden)
-
-
-def _linear(read: Reader, target: str, sources: Sequence[str], k: int, n: int) -> Iterator[tuple[str, NDArray[Any]]]:
+def _linear(read: Reader, target: str, sources: Sequence[str], k: int, n: int) -> Tensors:
     """One linear, of the rows of all `sources`."""
     yield f"{target}.shift", np.zeros(k, np.float32)
     yield f"{target}.step", np.ones((), np.float32)
@@ -130,7 +111,7 @@ def _linear(read: Reader, target: str, sources: Sequence[str], k: int, n: int) -
     yield f"{target}.bias", np.concatenate([read(f"{source}.bias", n) for source in sources])
 
 
-def _binary(target: str, latent: Floats) -> Iterator[tuple[str, NDArray[Any]]]:
+def _binary(target: str, latent: Floats) -> Tensors:
     """Signs of the rows less their means; the scale is that of the rows as they are.
 
     Means are taken in float64: a float32 one is wrong in its last bits, by an amount that depends on the machine, and

@@ -8,7 +8,7 @@ outputs are added, and before it, where weights are ternary. docs/checkpoints.md
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.member import Member
+from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.config import EncoderConfig, LayerQuantization, QuantizationConfig
+from bebert_edge.ensemble import term_names
 from bebert_edge.errors import CheckpointError, FormatError
 
 NAME = "binarybert"
@@ -39,7 +41,6 @@ _RULE = (
 
 Term = tuple[NDArray[np.bool_], Floats]
 """Bits `[N, K]` and row scales `[N]` of one binary matrix."""
-Tensors = Iterator[tuple[str, NDArray[Any]]]
 
 
 def detect(config: Mapping[str, Any], names: Collection[str]) -> bool:
@@ -145,7 +146,7 @@ class _Weights:
             bias += self.read(f"{half}.bias", n)
         steps = [self.step(f"{half}.input_clip_val") for half in halves]
         steps = steps if self.split else steps * len(terms)
-        for prefix, (bits, scale), step in zip(_prefixes(target, terms), terms, steps, strict=True):
+        for prefix, (bits, scale), step in zip(term_names(target, len(terms)), terms, steps, strict=True):
             yield f"{prefix}.shift", np.full(k, 0 - least, np.float32)
             yield f"{prefix}.step", np.asarray(step)
             yield f"{prefix}.bits", pack_bits(bits)
@@ -156,17 +157,9 @@ class _Weights:
 
     def embedding(self, target: str, name: str, vocab_size: int, hidden: int) -> Tensors:
         terms = self.terms(name, vocab_size, hidden, self.embed_layerwise)
-        for prefix, (bits, scale) in zip(_prefixes(target, terms), terms, strict=True):
+        for prefix, (bits, scale) in zip(term_names(target, len(terms)), terms, strict=True):
             yield f"{prefix}.bits", pack_bits(bits)
             yield f"{prefix}.scale", scale
-
-    def norm(self, target: str, name: str, hidden: int) -> Tensors:
-        for part in ("weight", "bias"):
-            yield f"{target}.{part}", self.read(f"{name}.{part}", hidden)
-
-
-def _prefixes(target: str, terms: Collection[Term]) -> list[str]:
-    return [target, f"{target}.second"][: len(terms)]
 
 
 def _layer(weights: _Weights, i: int, shape: EncoderConfig) -> Tensors:
@@ -179,25 +172,21 @@ def _layer(weights: _Weights, i: int, shape: EncoderConfig) -> Tensors:
         step = weights.step(f"{name}.attention.self.clip_{clip}")
         yield f"{target}.attention.{use}_step", np.full(shape.heads, step, np.float32)
     yield from weights.linear(f"{target}.attention_output", f"{name}.attention.output.dense", width, h)
-    yield from weights.norm(f"{target}.attention_norm", f"{name}.attention.output.LayerNorm", h)
+    yield from norm(weights.read, f"{target}.attention_norm", f"{name}.attention.output.LayerNorm", h)
     yield from weights.linear(f"{target}.ffn_in", f"{name}.intermediate.dense", h, f)
     least = LEAST_VALUES[shape.activation]
     yield from weights.linear(f"{target}.ffn_out", f"{name}.output.dense", f, h, least)
-    yield from weights.norm(f"{target}.ffn_norm", f"{name}.output.LayerNorm", h)
+    yield from norm(weights.read, f"{target}.ffn_norm", f"{name}.output.LayerNorm", h)
 
 
 def _tensors(weights: _Weights, shape: EncoderConfig, trained_positions: int, labels: int) -> Tensors:
-    read, h, embeddings = weights.read, shape.hidden_size, "bert.embeddings"
-    yield from weights.embedding("embeddings.word", f"{embeddings}.word_embeddings", shape.vocab_size, h)
-    position = read(f"{embeddings}.position_embeddings.weight", trained_positions, h)
-    yield "embeddings.position", position[: shape.positions]
-    yield "embeddings.token_type", read(f"{embeddings}.token_type_embeddings.weight", shape.token_types, h)
-    yield from weights.norm("embeddings.norm", f"{embeddings}.LayerNorm", h)
+    h = shape.hidden_size
+    yield from weights.embedding("embeddings.word", "bert.embeddings.word_embeddings", shape.vocab_size, h)
+    yield from tables(weights.read, shape, trained_positions)
     for i in range(shape.layers):
         yield from _layer(weights, i, shape)
     yield from weights.linear("pooler", "bert.pooler.dense", h, h)
-    yield "classifier.weight", read("classifier.weight", labels, h)
-    yield "classifier.bias", read("classifier.bias", labels)
+    yield from classifier(weights.read, labels, h)
 
 
 def _settings(source: Source, split: bool) -> tuple[bool, list[str]]:
@@ -229,30 +218,21 @@ def _settings(source: Source, split: bool) -> tuple[bool, list[str]]:
     return method == "twn" and not split, notes
 
 
-def _rows(read: Reader, name: str) -> int:
-    """Rows of a matrix; that it is one is checked when it is read."""
-    return next(iter(read.shape(name)), 0)
-
-
 def _encoder(source: Source, read: Reader, query: str, intermediate: str, positions: int) -> EncoderConfig:
     """The shape: attention and feed-forward as wide as the tensors are, for DynaBERT prunes both."""
     heads = source.integer("num_attention_heads")
-    width, f = (_rows(read, f"{name}.weight") for name in (query, intermediate))
+    width, f = (read.rows(f"{name}.weight") for name in (query, intermediate))
     if width % heads:
         raise CheckpointError(
             f"{source.config_path}: num_attention_heads is {heads}, expected a divisor of the {width} rows of "
             f"{query}.weight: the configuration is another model's; copy the one beside the tensors"
         )
     try:
-        return EncoderConfig(
-            vocab_size=source.integer("vocab_size"),
-            hidden_size=source.integer("hidden_size"),
-            layers=source.integer("num_hidden_layers"),
+        return source.encoder(
             heads=heads,
             head_size=width // heads,
             intermediate_size=f,
             positions=positions,
-            token_types=source.integer("type_vocab_size"),
             layer_norm_epsilon=LAYER_NORM_EPSILON,
             activation=source.config["hidden_act"],
         )
@@ -284,7 +264,7 @@ def read(source: Source) -> Member:
     trained_positions = source.integer("max_position_embeddings")
     length = source.length(trained_positions)
     shape = _encoder(source, reader, names[0], names[1], length)
-    task, labels = source.task_and_labels(_rows(reader, "classifier.weight"))
+    task, labels = source.task_and_labels(reader.rows("classifier.weight"))
     tensors = dict(_tensors(weights, shape, trained_positions, len(labels)))
     reader.finish()
     codes = LayerQuantization.for_bits(source.config["input_bits"])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bebert_edge.checkpoints.binarybert import LEAST_VALUES
 from bebert_edge.checkpoints.member import Member
+from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.checkpoints.zeros import Use, two_terms, unify, with_zeros
 from bebert_edge.config import EncoderConfig, LayerQuantization, QuantizationConfig
@@ -64,16 +65,10 @@ def read(source: Source) -> Member:
     read = Reader(source)
     read.ignore(r".*\.attention\.self\.move_[qkv]\.bias")  # the published forward pass drops what they make
     positions = source.integer("max_position_embeddings")
-    logits = next(iter(read.shape("classifier.weight")), 0)
+    logits = read.rows("classifier.weight")
     task, labels = source.task_and_labels(logits)
-    shape = EncoderConfig(
-        vocab_size=source.integer("vocab_size"),
-        hidden_size=source.integer("hidden_size"),
-        layers=source.integer("num_hidden_layers"),
-        heads=source.integer("num_attention_heads"),
-        intermediate_size=source.integer("intermediate_size"),
+    shape = source.encoder(
         positions=source.length(positions),
-        token_types=source.integer("type_vocab_size"),
         layer_norm_epsilon=1e-12,  # whatever layer_norm_eps says: the published code has the number
         activation=source.config["hidden_act"],
     )
@@ -126,22 +121,17 @@ class _Checkpoint:
         self.embedding_per_row = not config.get("embed_layerwise", False)
         self.unset_steps: list[str] = []
 
-    def tensors(self, trained_positions: int, logits: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    def tensors(self, trained_positions: int, logits: int) -> Tensors:
         read, h = self.read, self.shape.hidden_size
-        embeddings = "bert.embeddings"
-        words = read(f"{embeddings}.word_embeddings.weight", self.shape.vocab_size, h)
+        words = read("bert.embeddings.word_embeddings.weight", self.shape.vocab_size, h)
         yield from two_terms("embeddings.word", *_signs_and_scale(words, self.embedding_per_row))
-        position = read(f"{embeddings}.position_embeddings.weight", trained_positions, h)
-        yield "embeddings.position", position[: self.shape.positions]
-        yield "embeddings.token_type", read(f"{embeddings}.token_type_embeddings.weight", self.shape.token_types, h)
-        yield from self.norm("embeddings.norm", f"{embeddings}.LayerNorm")
+        yield from tables(read, self.shape, trained_positions)
         for i in range(self.shape.layers):
             yield from self.layer(f"layers.{i}", f"bert.encoder.layer.{i}")
         yield from self.linear("pooler", "bert.pooler.dense", h, h)
-        yield "classifier.weight", read("classifier.weight", logits, h)
-        yield "classifier.bias", read("classifier.bias", logits)
+        yield from classifier(read, logits, h)
 
-    def layer(self, target: str, source: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    def layer(self, target: str, source: str) -> Tensors:
         h, f = self.shape.hidden_size, self.shape.intermediate_size
         attention = f"{source}.attention.self"
         for use in _QKV:
@@ -150,19 +140,13 @@ class _Checkpoint:
             step = self.step(f"{attention}.clip_{name}")
             yield f"{target}.attention.{use}_step", np.full(self.shape.heads, step, np.float32)
         yield from self.linear(f"{target}.attention_output", f"{source}.attention.output.dense", h, h)
-        yield from self.norm(f"{target}.attention_norm", f"{source}.attention.output.LayerNorm")
+        yield from norm(self.read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
         yield from self.linear(f"{target}.ffn_in", f"{source}.intermediate.dense", h, f)
         least = LEAST_VALUES[self.shape.activation]
         yield from self.linear(f"{target}.ffn_out", f"{source}.output.dense", f, h, least if self.bits > 1 else None)
-        yield from self.norm(f"{target}.ffn_norm", f"{source}.output.LayerNorm")
+        yield from norm(self.read, f"{target}.ffn_norm", f"{source}.output.LayerNorm", h)
 
-    def norm(self, target: str, source: str) -> Iterator[tuple[str, NDArray[Any]]]:
-        for name in ("weight", "bias"):
-            yield f"{target}.{name}", self.read(f"{source}.{name}", self.shape.hidden_size)
-
-    def linear(
-        self, target: str, source: str, k: int, n: int, least: float | None = None
-    ) -> Iterator[tuple[str, NDArray[Any]]]:
+    def linear(self, target: str, source: str, k: int, n: int, least: float | None = None) -> Tensors:
         """One linear, `least` being the least value of its input if the quantizer counts from there.
 
         That is from the minimum `m` of input plus shift: `x` becomes `m + step * code(x - m)`. The shift then absorbs

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bebert_edge.checkpoints.files import Floats
-from bebert_edge.config import TaskConfig
+from bebert_edge.config import EncoderConfig, TaskConfig
 from bebert_edge.errors import CheckpointError
 
 __all__ = ["Floats", "Reader", "Source"]
@@ -21,6 +21,16 @@ LONGEST = 512
 """Tokens of the longest input where nobody said otherwise."""
 
 _MULTI_LABEL = "multi_label_classification"
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "token_types": "type_vocab_size",
+}
+"""Keys of a BERT's configuration by the names of docs/format.md."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,19 @@ class Source:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
             raise CheckpointError(f"{self.config_path}: {key} is {value!r}, expected a number > 0")
         return float(value)
+
+    def encoder(self, **known: Any) -> EncoderConfig:
+        """The shape that the configuration gives.
+
+        Args:
+            known: Fields of the shape that the family takes from elsewhere; sizes are not looked up then.
+
+        Raises:
+            CheckpointError: A size is missing or no integer >= 1.
+            FormatError: There is no encoder of this shape.
+        """
+        sizes: dict[str, Any] = {field: self.integer(key) for field, key in _SIZES.items() if field not in known}
+        return EncoderConfig(**sizes, **known)
 
     def task_and_labels(self, rows: int) -> tuple[TaskConfig, tuple[str, ...]]:
         """What the logits mean, and one label for each.
@@ -186,6 +209,14 @@ class Reader:
         if name not in self.state:
             raise CheckpointError(f"{self.path}: tensor {name} is missing: the checkpoint is incomplete; copy it again")
         return self.state[name].shape
+
+    def rows(self, name: str) -> int:
+        """Rows of a matrix, before it is read; that it is one is checked then.
+
+        Raises:
+            CheckpointError: It is missing.
+        """
+        return next(iter(self.shape(name)), 0)
 
     def ignore(self, *patterns: str) -> None:
         """Declares tensors dead: those whose whole name matches one of these regular expressions."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.files import Floats
 from bebert_edge.checkpoints.member import Member
+from bebert_edge.ensemble import term_names
 
 TERNARY_STEP: Floats = np.array(2.0**-64, np.float32)
 """Ternary codes of this step are signs: whatever exceeds 2^-65 saturates. A power of two, so row scales make up for it
@@ -121,7 +122,7 @@ def _widened(member: Member, layer: int, use: str) -> Member:
         quantization = replace(quantization, layers=tuple(layers))
     linears = _linears(member, layer, use)
     for name in linears:
-        for term in (name, f"{name}.second")[: quantization.terms]:
+        for term in term_names(name, quantization.terms):
             if use == "attention":
                 tensors[f"{term}.scale"] = tensors[f"{term}.scale"] * TERNARY_GAIN
             else:
