@@ -58,6 +58,11 @@ class LoweredProduct:
     scale: Floats
     bias: Floats
 
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the op."""
+        return {"k": self.k, "input_code": self.input_code.triple}
+
     def rows(self, begin: int, end: int) -> LoweredProduct:
         """The product of output channels `begin` .. `end - 1` only."""
         part = slice(begin, end)
@@ -100,6 +105,23 @@ class LoweredAttention:
     probability_inverse_step: Floats
     context_scale: Floats
     outputs: tuple[Quantizer, ...]
+
+    @property
+    def width(self) -> int:
+        """Channels of all heads."""
+        return self.heads * self.head_size
+
+    def attributes(self, channels: Sequence[int], output: Quantizer) -> dict[str, Any]:
+        """The attributes of the op whose query, key and value begin at `channels`, for one of the outputs."""
+        return {
+            "heads": self.heads,
+            "head_size": self.head_size,
+            "channels": channels,
+            "softmax": self.softmax,
+            "input_code": self.input_code.triple,
+            "probability_code": self.probability_code.triple,
+            "output_code": output.code.triple,
+        }
 
 
 @dataclass(frozen=True)

@@ -236,8 +236,7 @@ def _linear(linear: LoweredLinear, codes: Sequence[Codes]) -> Floats:
             product.weight,
             product.scale,
             product.bias,
-            k=product.k,
-            input_code=product.input_code.triple,
+            **product.attributes,
         )
         y = term if y is None else y + term
     assert y is not None
@@ -265,13 +264,7 @@ def _attention(
             attention.context_scale,
             output.shift,
             output.inverse_step,
-            heads=attention.heads,
-            head_size=attention.head_size,
-            channels=channels,
-            softmax=attention.softmax,
-            input_code=attention.input_code.triple,
-            probability_code=attention.probability_code.triple,
-            output_code=output.code.triple,
+            **attention.attributes(channels, output),
         )
         for output in attention.outputs
     ]
@@ -296,9 +289,9 @@ def _layer(
     layer: LoweredLayer, hidden: Floats, codes: Sequence[Codes], offsets: Ids, epsilon: float
 ) -> tuple[Floats, list[Codes]]:
     attended = [_quantized_linear(linear, codes)[0] for linear in layer.qkv]
-    width, channels = layer.attention.heads * layer.attention.head_size, (0, 0, 0)
+    channels = (0, 0, 0)
     if len(attended) == 1:
-        attended, channels = attended * 3, (0, width, 2 * width)
+        attended, channels = attended * 3, (0, layer.attention.width, 2 * layer.attention.width)
     context = _attention(layer.attention, attended, channels, offsets)
     hidden, codes = _norm(layer.attention_norm, _linear(layer.attention_output, context), hidden, epsilon)
     intermediate = _quantized_linear(layer.ffn_in, codes)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bebert_edge.config import EnsembleConfig
-from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.ensemble import PackedEnsemble, term_names
 from bebert_edge.exporters.functions import function_protos, opset_imports
 from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.exporters.nodes import Graph, numbered
@@ -130,7 +130,7 @@ def _remove_padding(graph: Graph) -> _Tokens:
 
 def _embed(graph: Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: float) -> tuple[str, list[str]]:
     word = ""
-    for words, name in zip(embedding.words, ("embeddings.word", "embeddings.word.second"), strict=False):
+    for words, name in zip(embedding.words, term_names("embeddings.word", len(embedding.words)), strict=True):
         weight = graph.constant(f"{name}.weight", words.weight, "word embedding bits")
         scale = graph.constant(f"{name}.scale", words.scale, "word embedding scales")
         graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], name, k=embedding.k)
@@ -194,7 +194,7 @@ def _query_key_value(
         )
         return (query, key, value), (0, 0, 0)
     (fused,) = layer.qkv
-    width = layer.attention.heads * layer.attention.head_size
+    width = layer.attention.width
     if query_codes is codes:
         (qkv,) = graph.quantized_linear(fused, codes, f"{name}.qkv")
         return (qkv, qkv, qkv), (0, width, 2 * width)

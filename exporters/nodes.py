@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from bebert_edge.ensemble import term_names
 from bebert_edge.exporters.functions import DOMAIN
 from bebert_edge.lowering import (
     LoweredAttention,
@@ -82,9 +83,9 @@ class Graph:
     def linear(self, linear: LoweredLinear, codes: list[str], name: str) -> str:
         """A sum of products; `codes` are those of each quantizer of the input. Returns the name of the float output."""
         total = ""
-        for i, product in enumerate(linear.products):
-            term = name if i == 0 else f"{name}.second"
-            self.op("PackedBinaryMatMul", self._product(product, codes, term), term, **_product_attributes(product))
+        terms = term_names(name, len(linear.products))
+        for term, product in zip(terms, linear.products, strict=True):
+            self.op("PackedBinaryMatMul", self._product(product, codes, term), term, **product.attributes)
             total = self.node("Add", [total, term], f"{name}.sum") if total else term
         return total
 
@@ -95,7 +96,7 @@ class Graph:
         (product,), (output,) = linear.products, linear.outputs
         inputs = self._product(product, codes, name) + self.quantizer(name, output)
         attributes: dict[str, Any] = {"output_code": output.code.triple, "activation": linear.activation}
-        return [self.op("PackedBinaryMatMulQuantize", inputs, name, **_product_attributes(product), **attributes)]
+        return [self.op("PackedBinaryMatMulQuantize", inputs, name, **product.attributes, **attributes)]
 
     def quantize(self, x: str, quantizers: Sequence[Quantizer], name: str, activation: int = 0) -> list[str]:
         """Returns the names of the codes of a float tensor by each quantizer."""
@@ -135,13 +136,7 @@ class Graph:
                 + [self.constant(f"{name}.{key}", value, "quantizers") for key, value in scales.items()]
                 + self.quantizer(output, quantizer),
                 output,
-                heads=attention.heads,
-                head_size=attention.head_size,
-                channels=channels,
-                softmax=attention.softmax,
-                input_code=attention.input_code.triple,
-                probability_code=attention.probability_code.triple,
-                output_code=quantizer.code.triple,
+                **attention.attributes(channels, quantizer),
             )
         return names
 
@@ -159,10 +154,6 @@ class Graph:
         code = first.code.triple
         self.op("AddLayerNormQuantize", inputs, name, outputs=outputs, epsilon=epsilon, output_code=code)
         return name, [outputs[1], *self.quantize(name, others, f"{name}.more_codes")]
-
-
-def _product_attributes(product: LoweredProduct) -> dict[str, Any]:
-    return {"k": product.k, "input_code": product.input_code.triple}
 
 
 def numbered(name: str, i: int) -> str:

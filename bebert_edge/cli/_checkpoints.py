@@ -5,23 +5,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bebert_edge.cli._shared import note
+from bebert_edge.cli._shared import Combination, note
 
 if TYPE_CHECKING:
     from bebert_edge.checkpoints import Options
-
-
-class Combination(str, Enum):
-    """What the answer is the mean of."""
-
-    logits = "logits"
-    probabilities = "probabilities"
 
 
 _PANEL = "What the checkpoints do not say themselves"

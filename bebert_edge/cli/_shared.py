@@ -32,6 +32,13 @@ class OutputFormat(str, Enum):
     json = "json"
 
 
+class Combination(str, Enum):
+    """What the answer is the mean of."""
+
+    logits = "logits"
+    probabilities = "probabilities"
+
+
 def note(message: str) -> None:
     """Prints a line for people: to stderr, so that stdout holds results only."""
     print(message, file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bebert_edge.cli._shared import note
+from bebert_edge.cli._shared import Combination, note
 from bebert_edge.cli._training import Device, Precision, prepare_training, training_progress
 from bebert_edge.errors import TrainingError
 
@@ -36,13 +36,6 @@ class BoostBy(str, Enum):
 
     weights = "weights"
     resampling = "resampling"
-
-
-class Combination(str, Enum):
-    """What the answer is the mean of."""
-
-    logits = "logits"
-    probabilities = "probabilities"
 
 
 class Problem(str, Enum):

@@ -18,6 +18,7 @@ from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, read_json, r
 from bebert_edge.errors import CheckpointError, EvaluationError
 from bebert_edge.evaluation.models import EmbeddingNoise, EvaluatedModel, pad
 from bebert_edge.runtime.text import EncodedText, TextEncoder
+from bebert_edge.training.families import FAMILIES
 from bebert_edge.training.latent import load_member, load_tokenizer
 from bebert_edge.training.modules import use_pooler_activation
 
@@ -186,8 +187,8 @@ def _problem(config: Any) -> str:
 
 def _longest_input(config: Any, tokenizer: Any) -> int:
     positions = getattr(config, "max_position_embeddings", _ENDLESS)
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= config.pad_token_id + 1  # their positions begin after that of the padding
+    if any(config.model_type in family.model_types and family.positions_after_padding for family in FAMILIES):
+        positions -= config.pad_token_id + 1
     return int(min(tokenizer.model_max_length, positions, _ENDLESS))
 
 

@@ -82,7 +82,11 @@ class Objective:
             assert self.teacher is not None
             table = self.teacher.get_input_embeddings().weight.detach()
             self.neighbours = nearest_tokens(table.to(batch["input_ids"].device))
-        return replace_tokens(batch, self.replaced, self.neighbours if self.replace_by == "neighbours" else None)
+        if self.replace_by != "neighbours":
+            return replace_tokens(batch, self.replaced)
+        assert self.neighbours is not None
+        self.neighbours = self.neighbours.to(batch["input_ids"].device)
+        return replace_tokens(batch, self.replaced, self.neighbours)
 
     def _teach(self, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The teacher's logits and hidden states, fast: a binary teacher is so in training mode."""
