@@ -26,8 +26,8 @@ TEMPERATURES = (1e-6, 1e6)
 
 _OPTIONAL: dict[str, dict[str, Any]] = {
     "the file": {"combination": "logits", "temperature": 1.0},
-    "encoder": {"head_size": 0, "pooler_activation": "tanh"},
-    "quantization": {"terms": 1, "fused_qkv": True},
+    "encoder": {"head_size": 0, "pooler_activation": "tanh", "embedding_size": 0},
+    "quantization": {"terms": 1, "fused_qkv": True, "embedding": None},
     "quantization.layers[]": {"scores": "softmax"},
 }
 """Keys of the file that may be missing, by section, and what they are then; written only where they differ."""
@@ -80,7 +80,8 @@ def _without_defaults(section: Mapping[str, Any], key: str) -> dict[str, Any]:
 class EncoderConfig:
     """Shape of the encoder that every member has.
 
-    `head_size` 0 stands for `hidden_size / heads`, and becomes that number.
+    `head_size` 0 stands for `hidden_size / heads`, and becomes that number. `embedding_size` is the width
+    of the embedding tables: 0 stands for `hidden_size` and becomes that; any other needs a projection.
     """
 
     vocab_size: int
@@ -94,11 +95,15 @@ class EncoderConfig:
     activation: str
     head_size: int = 0
     pooler_activation: str = "tanh"
+    embedding_size: int = 0
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "positions", "token_types"):
             _require(_is_int(getattr(self, name), 1), f"encoder.{name}", getattr(self, name), "an integer >= 1")
-        _require(_is_int(self.head_size, 0), "encoder.head_size", self.head_size, "an integer >= 1")
+        for name in ("head_size", "embedding_size"):
+            _require(_is_int(getattr(self, name), 0), f"encoder.{name}", getattr(self, name), "an integer >= 1")
+        if self.embedding_size == 0:
+            object.__setattr__(self, "embedding_size", self.hidden_size)
         if self.head_size == 0:
             _require(
                 self.hidden_size % self.heads == 0,
@@ -122,11 +127,18 @@ class EncoderConfig:
         """Channels of query, key and value: those of all heads."""
         return self.heads * self.head_size
 
+    @property
+    def projected(self) -> bool:
+        """Whether embeddings have another width than the layers, with a linear between."""
+        return self.embedding_size != self.hidden_size
+
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""
         section = asdict(self)
         if self.attention_size == self.hidden_size:
             section["head_size"] = 0
+        if not self.projected:
+            section["embedding_size"] = 0
         return _without_defaults(section, "encoder")
 
 
@@ -188,18 +200,22 @@ class QuantizationConfig:
     """Code types of every layer and of the pooler's input, and how products are made up.
 
     `terms` is how many binary linears each linear is the sum of. `fused_qkv` is whether query, key and value are one
-    linear with one quantizer of its input, or three.
+    linear with one quantizer of its input, or three. `embedding` is the code type of the input of the embeddings'
+    projection; None where there is none.
     """
 
     layers: tuple[LayerQuantization, ...]
     pooler: str
     terms: int = 1
     fused_qkv: bool = True
+    embedding: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
         _require(_is_int(self.terms, 1) and self.terms <= 2, "quantization.terms", self.terms, "1 or 2")
         _require(isinstance(self.fused_qkv, bool), "quantization.fused_qkv", self.fused_qkv, "true or false")
+        codes = (None, *CODE_TYPES)
+        _require(self.embedding in codes, "quantization.embedding", self.embedding, f"one of {', '.join(CODE_TYPES)}")
 
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""
@@ -207,10 +223,11 @@ class QuantizationConfig:
         return _without_defaults({**asdict(self), "layers": layers}, "quantization")
 
     @classmethod
-    def for_bits(cls, bits: int, layers: int) -> QuantizationConfig:
-        """The same number of bits everywhere."""
+    def for_bits(cls, bits: int, encoder: EncoderConfig) -> QuantizationConfig:
+        """The same number of bits everywhere in an encoder."""
         layer = LayerQuantization.for_bits(bits)
-        return cls(layers=(layer,) * layers, pooler=layer.hidden)
+        embedding = layer.hidden if encoder.projected else None
+        return cls(layers=(layer,) * encoder.layers, pooler=layer.hidden, embedding=embedding)
 
 
 @dataclass(frozen=True)
@@ -264,6 +281,12 @@ class EnsembleConfig:
             "quantization.layers",
             f"a list of {len(self.quantization.layers)}",
             f"a list of {self.encoder.layers}, one for each layer",
+        )
+        _require(
+            (self.quantization.embedding is not None) == self.encoder.projected,
+            "quantization.embedding",
+            self.quantization.embedding,
+            "a code type where encoder.embedding_size is not encoder.hidden_size, and none elsewhere",
         )
         _require(
             len(self.labels) >= 1 and all(isinstance(label, str) for label in self.labels),

@@ -101,17 +101,19 @@ def _norm_specs(prefix: str, members: int, hidden: int) -> Iterator[tuple[str, T
 def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
     """Every tensor that an ensemble of this configuration has, by name."""
     e, shape = config.members, config.encoder
-    h, terms = shape.hidden_size, config.quantization.terms
+    h, width, terms = shape.hidden_size, shape.embedding_size, config.quantization.terms
 
     def specs() -> Iterator[tuple[str, TensorSpec]]:
-        word = (e, shape.vocab_size, row_bytes(h))
+        word = (e, shape.vocab_size, row_bytes(width))
         for prefix in term_names("embeddings.word", terms):
-            yield f"{prefix}.bits", TensorSpec("bits", word, "word embedding bits", channels=h, shareable=True)
+            yield f"{prefix}.bits", TensorSpec("bits", word, "word embedding bits", channels=width, shareable=True)
             yield f"{prefix}.scale", TensorSpec("scale", word[:2], "word embedding scales", shareable=True)
         for name, rows in (("position", shape.positions), ("token_type", shape.token_types)):
-            spec = TensorSpec("float", (e, rows, h), "position and type embeddings", shareable=True, half=True)
+            spec = TensorSpec("float", (e, rows, width), "position and type embeddings", shareable=True, half=True)
             yield f"embeddings.{name}", spec
-        yield from _norm_specs("embeddings.norm", e, h)
+        yield from _norm_specs("embeddings.norm", e, width)
+        if shape.projected:
+            yield from _linear_specs("embeddings.projection", config, width, h)
         for i in range(shape.layers):
             for linear, (k, n) in linear_sizes(config).items():
                 yield from _linear_specs(f"layers.{i}.{linear}", config, k, n)

@@ -143,13 +143,18 @@ class LoweredWords:
 
 @dataclass(frozen=True)
 class LoweredEmbedding:
-    """Word rows, a sum of tables, and the tables (float32 or float16) added to them; leading axes are 1 or E."""
+    """Word rows, a sum of tables, and the tables (float32 or float16) added to them; leading axes are 1 or E.
+
+    `projection` follows the norm where tables are of another width than the layers: its sum is the hidden state, which
+    its outputs quantize.
+    """
 
     k: int
     words: tuple[LoweredWords, ...]
     position: NDArray[Any]
     token_type: NDArray[Any]
     norm: LoweredNorm
+    projection: LoweredQuantizedLinear | None
 
 
 @dataclass(frozen=True)
@@ -311,12 +316,18 @@ class _Lowering:
         return LoweredWords(*(np.broadcast_to(array, (members, *array.shape[1:])) for array in (bits, scale)))
 
     def embedding(self) -> LoweredEmbedding:
+        outputs, projection = self.hidden_quantizers(0), None
+        if self.config.quantization.embedding is not None:
+            name = "embeddings.projection"
+            linear, inputs = self.linear(name, CODE_TYPES[self.config.quantization.embedding])
+            outputs, projection = inputs, LoweredQuantizedLinear(linear.products, 0, outputs)
         return LoweredEmbedding(
-            k=self.config.encoder.hidden_size,
+            k=self.config.encoder.embedding_size,
             words=tuple(self.words(term) for term in self.terms("embeddings.word")),
             position=self.tensors["embeddings.position"],
             token_type=self.tensors["embeddings.token_type"],
-            norm=self.norm("embeddings.norm", self.hidden_quantizers(0)),
+            norm=self.norm("embeddings.norm", outputs),
+            projection=projection,
         )
 
 

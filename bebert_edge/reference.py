@@ -23,6 +23,7 @@ from bebert_edge.lowering import (
     LoweredLinear,
     LoweredNorm,
     LoweredQuantizedLinear,
+    Quantizer,
     lower,
 )
 
@@ -244,8 +245,11 @@ def _linear(linear: LoweredLinear, codes: Sequence[Codes]) -> Floats:
 
 
 def _quantized_linear(linear: LoweredQuantizedLinear, codes: Sequence[Codes]) -> list[Codes]:
-    y = activate(_linear(linear, codes), linear.activation)
-    return [_quantize(y, output.shift, output.inverse_step, output.code.triple) for output in linear.outputs]
+    return _codes(activate(_linear(linear, codes), linear.activation), linear.outputs)
+
+
+def _codes(y: Floats, outputs: Sequence[Quantizer]) -> list[Codes]:
+    return [_quantize(y, output.shift, output.inverse_step, output.code.triple) for output in outputs]
 
 
 def _attention(
@@ -282,7 +286,7 @@ def _norm(norm: LoweredNorm, x: Floats, residual: Floats, epsilon: float) -> tup
         epsilon=epsilon,
         output_code=first.code.triple,
     )
-    return y, [codes, *(_quantize(y, other.shift, other.inverse_step, other.code.triple) for other in others)]
+    return y, [codes, *_codes(y, others)]
 
 
 def _layer(
@@ -357,6 +361,9 @@ def forward(
     position, token_type = (x.astype(np.float32) for x in (embedding.position, embedding.token_type))
     table = position[:, columns] + token_type[:, types[real]]
     hidden, codes = _norm(embedding.norm, rows, table, model.epsilon)
+    if embedding.projection is not None:
+        hidden = _linear(embedding.projection, codes)
+        codes = _codes(hidden, embedding.projection.outputs)
     for layer in model.layers:
         hidden, codes = _layer(layer, hidden, codes, offsets, model.epsilon)
 

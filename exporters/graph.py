@@ -139,7 +139,12 @@ def _embed(graph: Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: 
     position = _table(graph, embedding.position, tokens.positions, "embeddings.position")
     token_type = _table(graph, embedding.token_type, tokens.types, "embeddings.token_type")
     place = graph.node("Add", [position, token_type], "embeddings.place")
-    return graph.norm(embedding.norm, word, place, epsilon, "embeddings.norm")
+    hidden, codes = graph.norm(embedding.norm, word, place, epsilon, "embeddings.norm")
+    if embedding.projection is None:
+        return hidden, codes
+    name = "embeddings.projection"
+    hidden = graph.linear(embedding.projection, codes, name)
+    return hidden, graph.quantize(hidden, embedding.projection.outputs, f"{name}.codes")
 
 
 def _table(graph: Graph, table: NDArray[Any], rows: str, name: str) -> str:

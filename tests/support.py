@@ -98,6 +98,7 @@ def random_ensemble(
     temperature: float = 1.0,
     head_size: int = 0,
     pooler_activation: str = "tanh",
+    embedding_size: int = 0,
     terms: int = 1,
     fused_qkv: bool = True,
     seed: int = 0,
@@ -124,8 +125,11 @@ def random_ensemble(
             activation=activation,
             head_size=head_size,
             pooler_activation=pooler_activation,
+            embedding_size=embedding_size,
         ),
-        quantization=QuantizationConfig((layer,) * layers, layer.hidden, terms, fused_qkv),
+        quantization=QuantizationConfig(
+            (layer,) * layers, layer.hidden, terms, fused_qkv, embedding=layer.hidden if embedding_size else None
+        ),
         task=TaskConfig(problem=problem, text_pair=text_pair),
         labels=tuple(labels),
         max_length=max_length,
@@ -179,7 +183,7 @@ def _step(name: str, layer: LayerQuantization) -> float:
         "ffn_in": "ffn",
         "ffn_out": "intermediate",
     }
-    use = "hidden" if name.startswith("pooler") else uses[name.split(".")[2]]
+    use = "hidden" if name.startswith(("pooler", "embeddings")) else uses[name.split(".")[2]]
     code = layer.code(use)
     return 0.7 if code.width == 1 else 2.0 / max(code.high, 1)
 

@@ -49,9 +49,15 @@ SETTINGS = {
     "distilbert": dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4, initializer_range=0.3)
     | dict(max_position_embeddings=POSITIONS),
     "electra": _BERT | dict(embedding_size=32),
+    "electra small": _BERT | dict(embedding_size=20),
     "ernie": _BERT | dict(use_task_id=True, type_vocab_size=4),
 }
-"""Settings of a tiny model of each `model_type`."""
+"""Settings of a tiny model of each `model_type`; variants of one have names of a second word."""
+
+
+def type_of(name: str) -> str:
+    """The `model_type` of a tiny model."""
+    return name.partition(" ")[0]
 
 
 def _word_pieces(cls):
@@ -93,38 +99,38 @@ TOKENIZERS = {
 
 
 @cache
-def tiny_tokenizer(model_type: str):
+def tiny_tokenizer(name: str):
     """The tokenizer of a tiny model, of the class that the family has in transformers."""
-    return TOKENIZERS[model_type]()
+    return TOKENIZERS[type_of(name)]()
 
 
-def tiny_config(model_type: str, **settings):
+def tiny_config(name: str, **settings):
     """The configuration of a tiny model."""
-    vocabulary = max(tiny_tokenizer(model_type).get_vocab().values()) + 1
-    return AutoConfig.for_model(model_type, vocab_size=vocabulary, **(SETTINGS[model_type] | settings))
+    vocabulary = max(tiny_tokenizer(name).get_vocab().values()) + 1
+    return AutoConfig.for_model(type_of(name), vocab_size=vocabulary, **(SETTINGS[name] | settings))
 
 
-def tiny_model(model_type: str, *, head: bool = True, seed: int = 0, **settings):
+def tiny_model(name: str, *, head: bool = True, seed: int = 0, **settings):
     """A random model in which no tensor is all zeros or ones; without a head it is just the encoder."""
     torch.manual_seed(seed)
-    model = (AutoModelForSequenceClassification if head else AutoModel).from_config(tiny_config(model_type, **settings))
+    model = (AutoModelForSequenceClassification if head else AutoModel).from_config(tiny_config(name, **settings))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model.eval()
 
 
-def write_tiny(directory: Path, model_type: str, **settings) -> Path:
+def write_tiny(directory: Path, name: str, **settings) -> Path:
     """The directory of a tiny model and its tokenizer."""
-    tiny_model(model_type, **settings).save_pretrained(directory)
-    tiny_tokenizer(model_type).save_pretrained(directory)
+    tiny_model(name, **settings).save_pretrained(directory)
+    tiny_tokenizer(name).save_pretrained(directory)
     return directory
 
 
-def batch(model_type: str, items, max_length: int = POSITIONS):
+def batch(name: str, items, max_length: int = POSITIONS):
     """A padded batch of texts or pairs, as transformers' tokenizer makes it, with token types."""
     columns = [list(column) for column in zip(*items, strict=True)] if isinstance(items[0], tuple) else [list(items)]
-    return tiny_tokenizer(model_type)(
+    return tiny_tokenizer(name)(
         *columns,
         padding=True,
         truncation=True,
@@ -134,7 +140,7 @@ def batch(model_type: str, items, max_length: int = POSITIONS):
     )
 
 
-def logits_of(model_type: str, model, inputs):
+def logits_of(model, inputs):
     """The logits of a family's own model, which may not take token types."""
     inputs = {name: tensor for name, tensor in inputs.items() if name != "token_type_ids" or _has_types(model)}
     with torch.no_grad():

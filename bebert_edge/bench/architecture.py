@@ -125,7 +125,7 @@ def random_ensemble(
         members=members,
         member_weights=(1 / members,) * members,
         encoder=encoder,
-        quantization=QuantizationConfig.for_bits(bits, encoder.layers),
+        quantization=QuantizationConfig.for_bits(bits, encoder),
         task=TaskConfig(),
         labels=tuple(f"label {i}" for i in range(architecture.labels)),
         max_length=encoder.positions,

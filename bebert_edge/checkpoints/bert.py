@@ -107,9 +107,11 @@ def _layer(read: Reader, i: int, shape: EncoderConfig) -> Tensors:
 
 
 def _tensors(read: Reader, shape: EncoderConfig, trained_positions: int, labels: int) -> Tensors:
-    h = shape.hidden_size
-    yield from _binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, h))
+    h, width = shape.hidden_size, shape.embedding_size
+    yield from _binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, width))
     yield from tables(read, shape, trained_positions)
+    if shape.projected:
+        yield from _linear(read, "embeddings.projection", "bert.embeddings.projection", width, h)
     for i in range(shape.layers):
         yield from _layer(read, i, shape)
     yield from _linear(read, "pooler", "bert.pooler.dense", h, h)
@@ -129,14 +131,16 @@ def read(source: Source) -> Member:
     trained_positions = source.integer("max_position_embeddings")
     if max_length > trained_positions:
         raise CheckpointError(f"{path}: max_length is {max_length}, but it has {trained_positions} positions")
+    section = source.config[SECTION]
     shape = source.encoder(
         positions=max_length,
         layer_norm_epsilon=source.number("layer_norm_eps"),
         activation=source.config.get("hidden_act", ""),
-        pooler_activation=source.config[SECTION].get("pooler_activation", "tanh"),
+        pooler_activation=section.get("pooler_activation", "tanh"),
+        embedding_size=section.get("embedding_size", 0),
     )
     read = Reader(source)
     tensors = dict(_tensors(read, shape, trained_positions, len(labels)))
     read.finish()
-    quantization = QuantizationConfig.for_bits(bits, shape.layers)
+    quantization = QuantizationConfig.for_bits(bits, shape)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

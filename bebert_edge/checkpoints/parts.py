@@ -23,10 +23,11 @@ def norm(read: Reader, target: str, source: str, hidden: int) -> Tensors:
 
 def tables(read: Reader, shape: EncoderConfig, trained_positions: int) -> Tensors:
     """Position and token type embeddings, and the LayerNorm after them; rows beyond the longest input are dropped."""
-    source, h = "bert.embeddings", shape.hidden_size
-    yield "embeddings.position", read(f"{source}.position_embeddings.weight", trained_positions, h)[: shape.positions]
-    yield "embeddings.token_type", read(f"{source}.token_type_embeddings.weight", shape.token_types, h)
-    yield from norm(read, "embeddings.norm", f"{source}.LayerNorm", h)
+    source, width = "bert.embeddings", shape.embedding_size
+    positions = read(f"{source}.position_embeddings.weight", trained_positions, width)
+    yield "embeddings.position", positions[: shape.positions]
+    yield "embeddings.token_type", read(f"{source}.token_type_embeddings.weight", shape.token_types, width)
+    yield from norm(read, "embeddings.norm", f"{source}.LayerNorm", width)
 
 
 def classifier(read: Reader, labels: int, hidden: int) -> Tensors:

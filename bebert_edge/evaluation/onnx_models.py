@@ -32,7 +32,7 @@ class _PackedModel(EvaluatedModel):
     def __init__(self, path: Path, kind: str, config: EnsembleConfig, tokenizer: str) -> None:
         self.path, self.kind = str(path), kind
         self.labels, self.problem, self.text_pair = config.labels, config.task.problem, config.task.text_pair
-        self.weights, self.hidden_size = tuple(config.member_weights), config.encoder.hidden_size
+        self.weights, self.noise_size = tuple(config.member_weights), config.encoder.embedding_size
         self.combination = config.combination
         self.temperature = config.temperature
         self._encoder = TextEncoder(tokenizer, config.max_length, config.task.text_pair)
@@ -85,7 +85,7 @@ class OnnxModel(_PackedModel):
     def _noise(
         self, noise: EmbeddingNoise, member: int, batch: Sequence[EncodedText], index: Sequence[int]
     ) -> NDArray[np.float32]:
-        drawn = [noise.draw(member, i, len(text.ids), self.hidden_size) for i, text in zip(index, batch, strict=True)]
+        drawn = [noise.draw(member, i, len(text.ids), self.noise_size) for i, text in zip(index, batch, strict=True)]
         return np.concatenate(drawn)
 
     @cached_property
@@ -176,6 +176,6 @@ def with_noise(model: bytes) -> bytes:
     )
     for node in (quantized, added):
         nodes.insert(at + 1, node)
-    noise = helper.make_tensor_value_info(NOISE, onnx.TensorProto.FLOAT, ["members", "tokens", "hidden_size"])
+    noise = helper.make_tensor_value_info(NOISE, onnx.TensorProto.FLOAT, ["members", "tokens", "embedding_size"])
     proto.graph.input.append(noise)
     return bytes(proto.SerializeToString())

@@ -56,6 +56,7 @@ class _TorchModel(EvaluatedModel):
             yield
             return
         embeddings = getattr(model.base_model, "embeddings", None)
+        embeddings = getattr(embeddings, "LayerNorm", embeddings)  # where a projection follows, before it
         if embeddings is None:
             raise EvaluationError(
                 f"{self.path}: a {model.config.model_type!r} model has no module 'embeddings' to add noise to: "

@@ -16,12 +16,14 @@ from bebert_edge.training.modules import (
     BinaryEmbedding,
     BinaryEmbeddings,
     BinaryLinear,
+    BinaryProjectedEmbeddings,
     BinarySelfAttention,
     ExactLayerNorm,
     binary_attention,
     use_pooler_activation,
 )
 from bebert_edge.training.quantization import BITS, PRECISIONS, Quantizer
+from bebert_edge.training.variants import ProjectedEmbeddings
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -72,8 +74,13 @@ def binarize(
     config.hidden_act = "relu"
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     config._attn_implementation = ATTENTION
-    model.bert.embeddings.__class__ = BinaryEmbeddings
-    model.bert.embeddings.word_embeddings.__class__ = BinaryEmbedding
+    embeddings = model.bert.embeddings
+    if isinstance(embeddings, ProjectedEmbeddings):
+        embeddings.__class__ = BinaryProjectedEmbeddings
+        _binary_linear(embeddings.projection, quantizer(channels=embeddings.projection.in_features))
+    else:
+        embeddings.__class__ = BinaryEmbeddings
+    embeddings.word_embeddings.__class__ = BinaryEmbedding
     for layer in model.bert.encoder.layer:
         attention = layer.attention.self
         attention.__class__ = BinarySelfAttention
@@ -97,4 +104,4 @@ def binarize(
             module.p = 0.0
         elif isinstance(module, BinaryLinear | BinaryEmbedding):
             module.ternary = ternary
-    return model.to(model.bert.embeddings.word_embeddings.weight.device)  # where a quantizer is new, to the others
+    return model.to(embeddings.word_embeddings.weight.device)  # where a quantizer is new, to the others

@@ -17,7 +17,7 @@ from bebert_edge.checkpoints.bert import FORMAT_VERSION, SECTION, detect
 from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, TOKENIZER_FILE, read_json, read_tensors
 from bebert_edge.config import PROBLEMS
 from bebert_edge.errors import CheckpointError, TrainingError
-from bebert_edge.training import families
+from bebert_edge.training import families, variants
 from bebert_edge.training.binarize import binarize
 from bebert_edge.training.families.conversion import to_bert
 from bebert_edge.training.modules import pooler_activation
@@ -124,9 +124,9 @@ def save_member(
         TrainingError: A parameter is not finite (training diverged), or the files cannot be written.
     """
     config: dict[str, Any] = model.config.to_dict()
-    for name in ("_name_or_path", "pooler_activation"):
+    activation, settings = pooler_activation(model.config), variants.settings(model.config)
+    for name in ("_name_or_path", "pooler_activation", *settings):
         config.pop(name, None)
-    activation = pooler_activation(model.config)
     config |= {
         "architectures": ["BertForSequenceClassification"],
         "dtype": "float32",
@@ -141,7 +141,8 @@ def save_member(
             "max_length": max_length,
             "problem": problem,
         }
-        | ({} if activation == "tanh" else {"pooler_activation": activation}),
+        | ({} if activation == "tanh" else {"pooler_activation": activation})
+        | settings,
     }
     tensors = _tensors(model)
     directory = Path(directory).resolve()
@@ -202,7 +203,7 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
     Raises:
         CheckpointError: The directory is no latent checkpoint of family `bert`, or its tensors do not fit.
     """
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertConfig
 
     directory = Path(directory)
     recover(directory)
@@ -216,8 +217,9 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
             raise ValueError(f"{SECTION}.problem is {problem!r}, expected one of {', '.join(PROBLEMS)}")
         config["problem_type"] = PROBLEM_TYPES[problem]
         config["pooler_activation"] = section.get("pooler_activation", "tanh")
+        config |= variants.settings({**config, **section})
         tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
-        model = binarize(BertForSequenceClassification(BertConfig.from_dict(config)), section["bits"])
+        model = binarize(variants.new_model(BertConfig.from_dict(config)), section["bits"])
         model.load_state_dict(tensors)
     except (AttributeError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -255,7 +257,9 @@ def load_float(
     if not any((directory / name).is_file() for name in (TENSOR_FILE, INDEX_FILE)):
         read_tensors(directory)  # its error names what is there instead
     try:
-        loaded, info = AutoModelForSequenceClassification.from_pretrained(
+        variant = config["model_type"] == "bert" and variants.settings(config)
+        loader = variants.BertVariant if variant else AutoModelForSequenceClassification
+        loaded, info = loader.from_pretrained(
             directory,
             id2label=dict(enumerate(labels)),
             label2id={name: i for i, name in enumerate(labels)},

@@ -189,6 +189,16 @@ class BinaryEmbeddings(BertEmbeddings):
         return y
 
 
+class BinaryProjectedEmbeddings(BinaryEmbeddings):
+    """The twin of `ProjectedEmbeddings`."""
+
+    projection: BinaryLinear
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        y: Tensor = self.projection(super().forward(*args, **kwargs))
+        return y
+
+
 class ExactLayerNorm(nn.LayerNorm):
     """LayerNorm that evaluates as `AddLayerNormQuantize` does: moments in float64, the rest in float32."""
 

@@ -42,6 +42,7 @@ def test_a_saved_ensemble_loads_as_it_was(bits: int, tmp_path: Path) -> None:
         {"terms": 2, "fused_qkv": False, "head_size": 5, "pooler_activation": "relu"},
         {"bits": replace(LayerQuantization.for_bits(1), scores="boolean")},
         {"head_size": 8},
+        {"embedding_size": 10, "terms": 2},
     ],
 )
 def test_every_structure_loads_as_it_was(structure: dict[str, Any], tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
     written = json.loads((saved / "config.json").read_text())
     keys = {*written, *written["encoder"], *written["quantization"], *written["quantization"]["layers"][0]}
     unusual = {"combination", "temperature", "head_size", "pooler_activation", "terms", "fused_qkv", "scores"}
+    unusual |= {"embedding_size", "embedding"}
     assert not keys & unusual
 
 
@@ -76,6 +78,10 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
         ("encoder", "pooler_activation", "swish", "encoder.pooler_activation is 'swish'"),
         ("quantization", "terms", 3, "quantization.terms is 3, expected 1 or 2"),
         ("quantization", "fused_qkv", 1, "quantization.fused_qkv is 1"),
+        ("encoder", "embedding_size", 0.5, "encoder.embedding_size is 0.5"),
+        ("encoder", "embedding_size", 10, "quantization.embedding is None, expected a code type where"),
+        ("quantization", "embedding", "int3", "quantization.embedding is 'int3'"),
+        ("quantization", "embedding", "int4", "quantization.embedding is 'int4', expected a code type where"),
     ],
 )
 def test_a_wrong_structure_is_refused(section: str, key: str, value: object, expected: str, saved: Path) -> None:

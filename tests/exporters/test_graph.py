@@ -32,6 +32,9 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "pooler with relu": {"pooler_activation": "relu"},
     "pooler with gelu": {"pooler_activation": "gelu"},
     "two terms": {"terms": 2, "activation": "gelu"},
+    "narrow embeddings": {"embedding_size": 10},
+    "wide embeddings": {"bits": 1, "embedding_size": 70, "fused_qkv": False},
+    "narrow embeddings, two terms": {"embedding_size": 10, "terms": 2},
     "two terms, apart": {"bits": 1, "terms": 2, "fused_qkv": False},
 }
 Feed = dict[str, np.ndarray]

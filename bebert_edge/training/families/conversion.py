@@ -12,8 +12,10 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from bebert_edge.training.families.family import Family
 from bebert_edge.training.modules import use_pooler_activation
+from bebert_edge.training.variants import new_model
 
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
+_PROJECTION = "bert.embeddings.projection.weight"
 _TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
 _SETTINGS = (
     "vocab_size",
@@ -56,7 +58,7 @@ def to_bert(model: PreTrainedModel, family: Family, *, new_pooler: bool = False)
         config = _config(model.config, family, tensors)
         if not new_pooler and family.pooler_activation != "tanh":
             config.pooler_activation = family.pooler_activation
-        model = BertForSequenceClassification(config)
+        model = new_model(config)
         model.load_state_dict(tensors, assign=True)
     use_pooler_activation(model)
     return model
@@ -77,6 +79,8 @@ def _token_types(tensors: dict[str, Tensor], family: Family) -> Tensor:
 
 def _config(config: Any, family: Family, tensors: Mapping[str, Tensor]) -> BertConfig:
     settings = {name: getattr(config, family.settings.get(name, name), None) for name in _SETTINGS}
+    if _PROJECTION in tensors:
+        settings["embedding_size"] = tensors[_PROJECTION].shape[1]
     return BertConfig(
         **{
             **settings,
