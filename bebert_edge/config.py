@@ -18,9 +18,12 @@ FAMILIES = ("bert",)
 ACTIVATIONS = ("relu", "gelu")
 POOLER_ACTIVATIONS = ("tanh", "relu", "gelu")
 SCORES = ("softmax", "boolean")
-TASK_TYPES = ("text-classification",)
-PROBLEMS = ("single_label", "multi_label", "regression")
-COMBINATIONS = ("logits", "probabilities")
+TASK_TYPES = ("text-classification", "token-classification", "question-answering", "sentence-embedding")
+PROBLEMS = ("single_label", "multi_label", "regression", "embedding")
+POOLINGS = ("first", "mean")
+COMBINATIONS = ("logits", "probabilities", "embeddings", "concatenation")
+SPAN_LABELS = ("start", "end")
+"""Labels of question answering: where the answer begins and where it ends."""
 TEMPERATURES = (1e-6, 1e6)
 """Lowest and highest temperature: dividing by it makes no logit of a real model infinite."""
 
@@ -29,6 +32,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
     "encoder": {"head_size": 0, "pooler_activation": "tanh", "embedding_size": 0},
     "quantization": {"terms": 1, "fused_qkv": True, "embedding": None},
     "quantization.layers[]": {"scores": "softmax"},
+    "task": {"pooling": "first"},
 }
 """Keys of the file that may be missing, by section, and what they are then; written only where they differ."""
 
@@ -232,16 +236,62 @@ class QuantizationConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What the logits mean."""
+    """What a model answers with: the head behind the encoder, and what its numbers mean (docs/format.md, "Heads").
+
+    `pooling` is what a sentence embedding is made of: the hidden state of the `first` token, or the `mean` of all.
+    """
 
     type: str = "text-classification"
     problem: str = "single_label"
     text_pair: bool = False
+    pooling: str = "first"
 
     def __post_init__(self) -> None:
         _require(self.type in TASK_TYPES, "task.type", self.type, f"one of {TASK_TYPES}")
-        _require(self.problem in PROBLEMS, "task.problem", self.problem, f"one of {PROBLEMS}")
+        _require(self.problem in self._problems(), "task.problem", self.problem, f"one of {self._problems()}")
         _require(isinstance(self.text_pair, bool), "task.text_pair", self.text_pair, "true or false")
+        poolings = POOLINGS if self.embeds else POOLINGS[:1]
+        _require(self.pooling in poolings, "task.pooling", self.pooling, f"one of {poolings}")
+        if self.type == "question-answering":
+            _require(self.text_pair, "task.text_pair", self.text_pair, "true: a question and a text")
+        if self.embeds:
+            _require(not self.text_pair, "task.text_pair", self.text_pair, "false for the type 'sentence-embedding'")
+
+    def _problems(self) -> tuple[str, ...]:
+        if self.embeds:
+            return ("embedding",)
+        return PROBLEMS[:1] if self.answers_tokens else PROBLEMS[:3]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler and a classifier answer for the first token."""
+        return not self.answers_tokens and not self.embeds
+
+    @property
+    def answers_tokens(self) -> bool:
+        """Whether there is an answer for every token."""
+        return self.type in ("token-classification", "question-answering")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the answer is a vector."""
+        return self.type == "sentence-embedding"
+
+    @property
+    def outputs(self) -> tuple[str, str]:
+        """Names of the graph's outputs: the ensemble's answer, and those of its members."""
+        return ("embeddings", "member_embeddings") if self.embeds else ("logits", "member_logits")
+
+    @property
+    def combinations(self) -> tuple[str, ...]:
+        """What `EnsembleConfig.combination` may be."""
+        if self.embeds:
+            return COMBINATIONS[2:]
+        return COMBINATIONS[:1] if self.type == "question-answering" else COMBINATIONS[:2]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section of `config.json`."""
+        return _without_defaults(asdict(self), "task")
 
 
 @dataclass(frozen=True)
@@ -288,12 +338,7 @@ class EnsembleConfig:
             self.quantization.embedding,
             "a code type where encoder.embedding_size is not encoder.hidden_size, and none elsewhere",
         )
-        _require(
-            len(self.labels) >= 1 and all(isinstance(label, str) for label in self.labels),
-            "labels",
-            list(self.labels),
-            "a list of one or more strings",
-        )
+        self._check_labels()
         _require(
             _is_int(self.max_length, 2) and self.max_length <= self.encoder.positions,
             "max_length",
@@ -309,13 +354,27 @@ class EnsembleConfig:
             "an object of strings",
         )
 
+    def _check_labels(self) -> None:
+        labels, task = list(self.labels), self.task
+        _require(all(isinstance(label, str) for label in labels), "labels", labels, "a list of strings")
+        if task.embeds:
+            _require(not labels, "labels", labels, "an empty list for the type 'sentence-embedding'")
+            return
+        _require(len(labels) >= 1, "labels", labels, "a list of one or more strings")
+        if task.type == "question-answering":
+            expected = list(SPAN_LABELS)
+            _require(labels == expected, "labels", labels, f"{expected} for the type 'question-answering'")
+
     def _check_answer(self) -> None:
         low, high = TEMPERATURES
-        _require(self.combination in COMBINATIONS, "combination", self.combination, f"one of {COMBINATIONS}")
+        combinations = self.task.combinations
+        _require(self.combination in combinations, "combination", self.combination, f"one of {combinations}")
         _require(is_temperature(self.temperature), "temperature", self.temperature, f"a number {low:g} .. {high:g}")
-        if self.combination == "probabilities":
-            weights = list(self.member_weights)
-            _require(min(weights) >= 0, "member_weights", weights, "numbers >= 0, for the combination 'probabilities'")
+        if self.combination in ("probabilities", "concatenation"):
+            weights, expected = list(self.member_weights), f"numbers >= 0, for the combination {self.combination!r}"
+            _require(min(weights) >= 0, "member_weights", weights, expected)
+        if self.task.embeds:
+            _require(self.temperature == 1, "temperature", self.temperature, "1 for the type 'sentence-embedding'")
         if self.task.problem == "regression":
             _require(len(self.labels) == 1, "labels", list(self.labels), "one name, for the problem 'regression'")
             for key, only in _OPTIONAL["the file"].items():
@@ -324,7 +383,7 @@ class EnsembleConfig:
     def to_json(self) -> str:
         """The text of `config.json`."""
         content = _without_defaults(asdict(self), "the file")
-        content |= {"encoder": self.encoder.to_dict(), "quantization": self.quantization.to_dict()}
+        content |= {name: getattr(self, name).to_dict() for name in ("encoder", "quantization", "task")}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod

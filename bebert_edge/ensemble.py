@@ -121,9 +121,11 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
                 yield f"layers.{i}.attention.{use}_step", TensorSpec("step", (e, shape.heads), "quantizers")
             yield from _norm_specs(f"layers.{i}.attention_norm", e, h)
             yield from _norm_specs(f"layers.{i}.ffn_norm", e, h)
-        yield from _linear_specs("pooler", config, h, h)
-        yield "classifier.weight", TensorSpec("float", (e, len(config.labels), h), "classifier")
-        yield "classifier.bias", TensorSpec("float", (e, len(config.labels)), "classifier")
+        if config.task.pooled:
+            yield from _linear_specs("pooler", config, h, h)
+        if not config.task.embeds:
+            yield "classifier.weight", TensorSpec("float", (e, len(config.labels), h), "classifier")
+            yield "classifier.bias", TensorSpec("float", (e, len(config.labels)), "classifier")
 
     return dict(specs())
 

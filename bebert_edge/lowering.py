@@ -171,20 +171,30 @@ class LoweredLayer:
 
 
 @dataclass(frozen=True)
-class LoweredEnsemble:
-    """A whole ensemble as op arguments.
+class LoweredPooler:
+    """A linear of the first token, whose input the last layer's `ffn_norm` quantizes, and a float activation."""
 
-    The last layer's `ffn_norm` quantizes for the pooler. `classifier_weight` is `[E, labels, H]`, `classifier_bias`
-    `[E, labels]`.
-    """
+    linear: LoweredLinear
+    activation: str
+
+
+@dataclass(frozen=True)
+class LoweredClassifier:
+    """Float32 `weight [E, labels, H]` and `bias [E, labels]`."""
+
+    weight: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True)
+class LoweredEnsemble:
+    """A whole ensemble as op arguments. `pooler` and `classifier` are there if the task has them."""
 
     epsilon: float
     embedding: LoweredEmbedding
     layers: tuple[LoweredLayer, ...]
-    pooler: LoweredLinear
-    pooler_activation: str
-    classifier_weight: Floats
-    classifier_bias: Floats
+    pooler: LoweredPooler | None
+    classifier: LoweredClassifier | None
 
 
 def _inverse(step: NDArray[Any]) -> Floats:
@@ -248,9 +258,12 @@ class _Lowering:
         return [f"layers.{i}.{use}" for use in uses]
 
     def hidden_quantizers(self, i: int) -> tuple[Quantizer, ...]:
-        """The quantizers of layer `i`'s input; after the last layer, the pooler's."""
+        """The quantizers of layer `i`'s input; after the last layer, the pooler's, or one whose codes nothing reads."""
         if i == self.config.encoder.layers:
-            return self.inputs(["pooler"], CODE_TYPES[self.config.quantization.pooler])[0]
+            if self.config.task.pooled:
+                return self.inputs(["pooler"], CODE_TYPES[self.config.quantization.pooler])[0]
+            ones = np.ones((self.config.members, self.config.encoder.hidden_size), np.float32)
+            return (Quantizer(np.zeros_like(ones), ones, CODE_TYPES["sign"]),)
         return self.inputs(self.qkv_names(i), self.layer_code(i, "hidden"))[0]
 
     def qkv_quantizers(self, i: int) -> list[Quantizer]:
@@ -330,6 +343,17 @@ class _Lowering:
             projection=projection,
         )
 
+    def pooler(self) -> LoweredPooler | None:
+        if not self.config.task.pooled:
+            return None
+        linear, _ = self.linear("pooler", CODE_TYPES[self.config.quantization.pooler])
+        return LoweredPooler(linear, self.config.encoder.pooler_activation)
+
+    def classifier(self) -> LoweredClassifier | None:
+        if self.config.task.embeds:
+            return None
+        return LoweredClassifier(self.tensors["classifier.weight"], self.tensors["classifier.bias"])
+
 
 def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
     """Folds the tensors of a valid ensemble into the arguments of the ops of docs/ops.md."""
@@ -338,8 +362,6 @@ def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
         epsilon=config.encoder.layer_norm_epsilon,
         embedding=lowering.embedding(),
         layers=tuple(lowering.layer(i) for i in range(config.encoder.layers)),
-        pooler=lowering.linear("pooler", CODE_TYPES[config.quantization.pooler])[0],
-        pooler_activation=config.encoder.pooler_activation,
-        classifier_weight=ensemble.tensors["classifier.weight"],
-        classifier_bias=ensemble.tensors["classifier.bias"],
+        pooler=lowering.pooler(),
+        classifier=lowering.classifier(),
     )

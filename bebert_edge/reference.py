@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_edge.answer import classify, combine, embed
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CodeType, from_triple
-from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.lowering import (
     ACTIVATION_NUMBERS,
@@ -22,6 +22,7 @@ from bebert_edge.lowering import (
     LoweredLayer,
     LoweredLinear,
     LoweredNorm,
+    LoweredPooler,
     LoweredQuantizedLinear,
     Quantizer,
     lower,
@@ -302,36 +303,6 @@ def _layer(
     return _norm(layer.ffn_norm, _linear(layer.ffn_out, intermediate), hidden, epsilon)
 
 
-def combine(member_logits: Floats, config: EnsembleConfig) -> Floats:
-    """The ensemble's answer from its members' (docs/format.md, "The answer").
-
-    Args:
-        member_logits: `[E, ..., labels]`, float32.
-        config: Weights, combination, temperature and problem.
-
-    Returns:
-        Logits `[..., labels]`, float32. Averages of probabilities are taken in float64 and rounded once.
-    """
-    weights = np.asarray(config.member_weights, np.float32).reshape(-1, *[1] * (member_logits.ndim - 1))
-    if config.combination == "logits":
-        combined = (member_logits * weights).sum(0, dtype=np.float32)
-    else:
-        combined = _combine_probabilities(member_logits, weights, config.task.problem)
-    return np.asarray(combined if config.temperature == 1 else combined / np.float32(config.temperature), np.float32)
-
-
-def _combine_probabilities(member_logits: Floats, weights: Floats, problem: str) -> Floats:
-    z = member_logits.astype(np.float64)
-    with np.errstate(divide="ignore"):  # a member of weight 0 does not count
-        log_weights = np.log(weights.astype(np.float64))
-    if problem == "multi_label":
-        log_no = log_weights - np.logaddexp(0, z)  # log(weight * (1 - sigmoid(z))); with + z, log(weight * sigmoid(z))
-        combined = np.logaddexp.reduce(log_no + z) - np.logaddexp.reduce(log_no)
-    else:
-        combined = np.logaddexp.reduce(log_weights + z - np.logaddexp.reduce(z, axis=-1, keepdims=True))
-    return np.asarray(combined, np.float32)
-
-
 def forward(
     ensemble: PackedEnsemble, input_ids: Ids, attention_mask: Ids, token_type_ids: Ids | None = None
 ) -> tuple[Floats, Floats]:
@@ -344,7 +315,9 @@ def forward(
         token_type_ids: int64 `[B, S]`, or None for zeros.
 
     Returns:
-        The ensemble's logits `[B, labels]` and each member's logits `[E, B, labels]`, float32.
+        The ensemble's answer and each member's, float32: logits `[B, labels]` and `[E, B, labels]`; for tasks on tokens
+        `[B, S, labels]` and `[E, B, S, labels]`, zeros for padding; or embeddings `[B, H]`, or `[B, E H]` if they are
+        concatenated, and `[E, B, H]`.
     """
     model = lower(ensemble)
     real = np.asarray(attention_mask) != 0
@@ -367,12 +340,28 @@ def forward(
     for layer in model.layers:
         hidden, codes = _layer(layer, hidden, codes, offsets, model.epsilon)
 
-    # The last norm already quantizes for the pooler, which sees the first token of each sequence.
-    dense = _linear(model.pooler, [code[:, offsets[:-1]] for code in codes])
-    pooled = (
-        np.tanh(dense)
-        if model.pooler_activation == "tanh"
-        else activate(dense, ACTIVATION_NUMBERS[model.pooler_activation])
-    )
-    member_logits = pooled @ model.classifier_weight.swapaxes(1, 2) + model.classifier_bias[:, None]
-    return combine(member_logits, ensemble.config), member_logits
+    config, task = ensemble.config, ensemble.config.task
+    if task.embeds:
+        members = embed(hidden, offsets, task.pooling)
+        return combine(members, config), members
+    assert model.classifier is not None
+    if task.answers_tokens:
+        members = classify(model.classifier, hidden)
+        return _pad(combine(members, config), real), _pad(members, real)
+    assert model.pooler is not None
+    members = classify(model.classifier, _pool(model.pooler, [code[:, offsets[:-1]] for code in codes]))
+    return combine(members, config), members
+
+
+def _pool(pooler: LoweredPooler, codes: Sequence[Codes]) -> Floats:
+    dense = _linear(pooler.linear, codes)
+    if pooler.activation == "tanh":
+        return np.tanh(dense)
+    return activate(dense, ACTIVATION_NUMBERS[pooler.activation])
+
+
+def _pad(x: Floats, real: NDArray[np.bool_]) -> Floats:
+    """Numbers of the real tokens `[..., T, labels]` -> `[..., B, S, labels]`, zeros in between."""
+    padded = np.zeros((*x.shape[:-2], *real.shape, x.shape[-1]), np.float32)
+    padded[..., real, :] = x
+    return padded

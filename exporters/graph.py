@@ -16,15 +16,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble, term_names
 from bebert_edge.exporters.functions import function_protos, opset_imports
+from bebert_edge.exporters.heads import answer, output_infos, reads_first_tokens
 from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.exporters.nodes import Graph, numbered
-from bebert_edge.lowering import LoweredEmbedding, LoweredEnsemble, LoweredLayer, lower
-
-LOG_ZERO = -1e30
-"""Stands for the log of weight 0: finite, so that no runtime meets a difference of infinities."""
+from bebert_edge.lowering import LoweredEmbedding, LoweredLayer, lower
 
 IR_VERSION = 8
 """The IR of opset 18's first release, read by every onnxruntime that has opset 18."""
@@ -44,17 +41,16 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
     tokens = _remove_padding(graph)
     hidden, codes = _embed(graph, model.embedding, tokens, model.epsilon)
     for i, layer in enumerate(model.layers):
-        first_only = i == len(model.layers) - 1
+        first_only = i == len(model.layers) - 1 and reads_first_tokens(ensemble.config.task)
         hidden, codes = _layer(graph, layer, hidden, codes, tokens, model.epsilon, f"layers.{i}", first_only)
-    _classify(graph, model, codes)
-    _combine(graph, ensemble.config)
+    answer(graph, model, hidden, codes, ensemble.config)
 
     proto = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "bebert",
             _inputs(),
-            _outputs(ensemble),
+            output_infos(ensemble.config),
             list(graph.initializers.values()),
             doc_string=f"Binary ensemble BERT of {ensemble.config.members} members",
         ),
@@ -73,14 +69,6 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
 def _inputs() -> list[onnx.ValueInfoProto]:
     names = ("input_ids", "attention_mask", "token_type_ids")
     return [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in names]
-
-
-def _outputs(ensemble: PackedEnsemble) -> list[onnx.ValueInfoProto]:
-    members, labels = ensemble.config.members, len(ensemble.config.labels)
-    return [
-        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels]),
-        helper.make_tensor_value_info("member_logits", TensorProto.FLOAT, [members, "batch", labels]),
-    ]
 
 
 @dataclass(frozen=True)
@@ -166,7 +154,7 @@ def _layer(
     name: str,
     first_only: bool,
 ) -> tuple[str, list[str]]:
-    """The seven ops of a layer. The last layer goes on with the first tokens only, all that the pooler reads: eight."""
+    """The seven ops of a layer. If only first tokens are read of the last, it goes on with those: eight."""
     query_codes, offsets = codes, [tokens.offsets, tokens.offsets]
     if first_only:
         query_codes = _first(graph, codes, tokens, f"{name}.first_codes")
@@ -206,59 +194,3 @@ def _query_key_value(
     (query,) = graph.quantized_linear(fused.rows(0, width), query_codes, f"{name}.query")
     (key_value,) = graph.quantized_linear(fused.rows(width, 3 * width), codes, f"{name}.key_value")
     return (query, key_value, key_value), (0, 0, width)
-
-
-def _classify(graph: Graph, model: LoweredEnsemble, codes: list[str]) -> None:
-    """Codes of the first tokens -> `member_logits`."""
-    dense = graph.linear(model.pooler, codes, "pooler.dense")
-    pooled = _activate(graph, dense, model.pooler_activation, "pooler")
-    weight = graph.constant("classifier.weight", model.classifier_weight.swapaxes(1, 2), "classifier")
-    bias = graph.constant("classifier.bias", model.classifier_bias[:, None], "classifier")
-    graph.node("MatMul", [pooled, weight], "classifier")
-    graph.node("Add", ["classifier", bias], "member_logits")
-
-
-def _activate(graph: Graph, x: str, activation: str, name: str) -> str:
-    """Of floats that do not become codes: in standard ops, GELU by its error function."""
-    if activation != "gelu":
-        return graph.node({"tanh": "Tanh", "relu": "Relu"}[activation], [x], name)
-    constants = [graph.constant(f"float.{value}", np.array(value, np.float32), "graph") for value in (0.5**0.5, 1, 0.5)]
-    graph.node("Mul", [x, constants[0]], f"{name}.scaled")
-    graph.node("Erf", [f"{name}.scaled"], f"{name}.erf")
-    graph.node("Add", [f"{name}.erf", constants[1]], f"{name}.twice_phi")
-    graph.node("Mul", [x, f"{name}.twice_phi"], f"{name}.twice")
-    return graph.node("Mul", [f"{name}.twice", constants[2]], name)
-
-
-def _combine(graph: Graph, config: EnsembleConfig) -> None:
-    """`member_logits` -> `logits` (docs/format.md, "The answer")."""
-    weights = np.asarray(config.member_weights, np.float32)[:, None, None]
-    combined = "logits" if config.temperature == 1 else "combined_logits"
-    if config.combination == "logits":
-        member_weights = graph.constant("member_weights", weights, "classifier")
-        graph.node("Mul", ["member_logits", member_weights], "weighted_logits")
-        graph.node("ReduceSum", ["weighted_logits", graph.integers(0)], combined, keepdims=0)
-    else:
-        _combine_probabilities(graph, weights, config.task.problem, combined)
-    if config.temperature != 1:
-        temperature = graph.constant("temperature", np.array(config.temperature, np.float32), "classifier")
-        graph.node("Div", [combined, temperature], "logits")
-
-
-def _combine_probabilities(graph: Graph, weights: NDArray[np.float32], problem: str, combined: str) -> None:
-    """The log of the mean of softmaxes, or the logit of the mean of sigmoids; nothing leaves the log domain."""
-    logs = np.full_like(weights, LOG_ZERO)
-    np.log(weights, out=logs, where=weights > 0)
-    log_weights, axis = graph.constant("log_member_weights", logs, "classifier"), graph.integers(0)
-    if problem == "multi_label":
-        # 1 - sigmoid(z) = exp(-softplus(z)), and sigmoid(z) = exp(z - softplus(z)).
-        graph.node("Softplus", ["member_logits"], "softplus")
-        graph.node("Sub", [log_weights, "softplus"], "weighted_log_no")
-        graph.node("Add", ["weighted_log_no", "member_logits"], "weighted_log_yes")
-        yes = graph.node("ReduceLogSumExp", ["weighted_log_yes", axis], "log_yes", keepdims=0)
-        no = graph.node("ReduceLogSumExp", ["weighted_log_no", axis], "log_no", keepdims=0)
-        graph.node("Sub", [yes, no], combined)
-    else:
-        graph.node("LogSoftmax", ["member_logits"], "member_log_probabilities", axis=-1)
-        graph.node("Add", ["member_log_probabilities", log_weights], "weighted_log_probabilities")
-        graph.node("ReduceLogSumExp", ["weighted_log_probabilities", axis], combined, keepdims=0)

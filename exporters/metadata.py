@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import bebert_edge
 from bebert_edge import metadata as keys
@@ -34,7 +33,7 @@ def metadata_properties(ensemble: PackedEnsemble, parts: Mapping[str, int]) -> t
         keys.FORMAT: keys.FORMAT_VERSION,
         keys.TOKENIZER: tokenizer,
         keys.LABELS: _json(config.labels),
-        keys.TASK: _json(asdict(config.task)),
+        keys.TASK: _json(config.task.to_dict()),
         keys.MAX_LENGTH: str(config.max_length),
         keys.MEMBERS: str(config.members),
         keys.MEMBER_WEIGHTS: _json(config.member_weights),

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge import ops, reference
+from bebert_edge.answer import combine
+from bebert_edge.config import TaskConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ExportError, NativeLibraryError
 from bebert_edge.exporters.samples import Sample
@@ -104,10 +106,11 @@ def verify(
     yield _check_file(model)
     feed = encode(ensemble, samples)
     expected = reference.forward(ensemble, **{name: array.copy() for name, array in feed.items()})
-    compare = _Comparison(samples, ensemble.config.task.problem, ensemble.config.temperature)
-    portable = _try(lambda: _run(model, feed, native=False))
+    task = ensemble.config.task
+    compare = _Comparison(samples, task, ensemble.config.temperature)
+    portable = _try(lambda: _run(model, feed, task, native=False))
     yield compare.exact("without the native library", portable, expected)
-    native = _try(lambda: _run(model, feed, native=True))
+    native = _try(lambda: _run(model, feed, task, native=True))
     name = "with the native library"
     if isinstance(native, NativeLibraryError):
         yield Check(name, None, str(native))
@@ -127,7 +130,7 @@ def _check_file(model: Path) -> Check:
     return Check(name, True, "the model and its functions are valid")
 
 
-def _run(model: Path, feed: Feed, *, native: bool) -> Answers:
+def _run(model: Path, feed: Feed, task: TaskConfig, *, native: bool) -> Answers:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -135,8 +138,8 @@ def _run(model: Path, feed: Feed, *, native: bool) -> Answers:
     if native:
         ops.register(options)
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    logits, member_logits = session.run(["logits", "member_logits"], feed)
-    return logits, member_logits
+    combined, members = session.run(list(task.outputs), feed)
+    return combined, members
 
 
 def _try(run: Callable[[], Answers]) -> Answers | Exception:
@@ -157,7 +160,7 @@ def _check_torch(
     with torch.no_grad():
         inputs = {key: torch.from_numpy(array) for key, array in feed.items()}
         member_logits = np.stack([model(**inputs).logits.float().numpy() for model in members.models])
-    return compare.close(name, found, (reference.combine(member_logits, ensemble.config), member_logits))
+    return compare.close(name, found, (combine(member_logits, ensemble.config), member_logits))
 
 
 @dataclass(frozen=True)
@@ -166,12 +169,12 @@ class _Comparison:
 
     Attributes:
         samples: The inputs.
-        problem: `TaskConfig.problem`.
+        task: What the answers mean.
         temperature: Of the ensemble. Its logits have been divided by it, and so is their tolerance.
     """
 
     samples: Sequence[Sample]
-    problem: str
+    task: TaskConfig
     temperature: float
 
     def exact(self, name: str, found: Answers | Exception, expected: Answers) -> Check:
@@ -189,7 +192,8 @@ class _Comparison:
             return Check(name, False, " ".join(str(found).split())[:400])
         if [a.shape for a in found] != [a.shape for a in expected]:
             shapes = [[list(a.shape) for a in answers] for answers in (found, expected)]
-            return Check(name, False, f"logits and member_logits have shapes {shapes[0]}, expected {shapes[1]}")
+            outputs = " and ".join(self.task.outputs)
+            return Check(name, False, f"{outputs} have shapes {shapes[0]}, expected {shapes[1]}")
         ensemble, members = (np.abs(f - e) for f, e in zip(found, expected, strict=True))
         member_limit = tolerance * max(1.0, float(np.abs(expected[1]).max()))
         limit = member_limit / self.temperature
@@ -197,21 +201,26 @@ class _Comparison:
         agree = self._labels_agree(found[0], expected[0], limit)
         # NaN is not within the limit.
         passed = measured[0] <= limit and measured[1] <= member_limit and bool(agree.all())
-        labels = "" if self.problem == "regression" else f"labels agree {agree.sum()}/{len(agree)}; "
+        labels = f"labels agree {agree.sum()}/{len(agree)}; " if self._has_labels else ""
         detail = (
-            f"{labels}logits differ by {ensemble.max():.1e} at most, {ensemble.mean():.1e} on average "
+            f"{labels}{self.task.outputs[0]} differ by {ensemble.max():.1e} at most, {ensemble.mean():.1e} on average "
             f"(limit {limit:.1e} {'on average' if of_mean else 'at most'}); "
             f"members by {', '.join(f'{member.max():.1e}' for member in members)} at most"
         )
         if not passed:
-            detail += f"; worst sample {self.samples[int(ensemble.max(axis=1).argmax())]!r}"
+            detail += f"; worst sample {self.samples[int(ensemble.reshape(len(ensemble), -1).max(axis=1).argmax())]!r}"
         return Check(name, passed, detail)
 
+    @property
+    def _has_labels(self) -> bool:
+        return self.task.problem not in ("regression", "embedding")
+
     def _labels_agree(self, found: Floats, expected: Floats, tie: float) -> NDArray[np.bool_]:
-        """Per sample, whether the labels are equal or their scores expected closer than `tie`."""
-        if self.problem == "regression":
+        """Per sample, or token, whether the labels are equal or their scores expected closer than `tie`."""
+        found, expected = (x.reshape(-1, x.shape[-1]) for x in (found, expected))
+        if not self._has_labels:
             return np.ones(len(found), bool)
-        if self.problem == "multi_label" or found.shape[1] == 1:
+        if self.task.problem == "multi_label" or found.shape[1] == 1:
             same = ((found > 0) == (expected > 0)) | (np.abs(expected) <= tie)
             return np.asarray(same.all(axis=1))
         rows = np.arange(len(found))

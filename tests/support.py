@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.bits import pack_bits
-from bebert_edge.config import EncoderConfig, EnsembleConfig, LayerQuantization, QuantizationConfig, TaskConfig
+from bebert_edge.config import (
+    SPAN_LABELS,
+    EncoderConfig,
+    EnsembleConfig,
+    LayerQuantization,
+    QuantizationConfig,
+    TaskConfig,
+)
 from bebert_edge.ensemble import PackedEnsemble, tensor_specs
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -91,6 +98,7 @@ def random_ensemble(
     labels: Iterable[str] = ("negative", "positive"),
     problem: str = "single_label",
     text_pair: bool = False,
+    task: TaskConfig | None = None,
     member_weights: Iterable[float] | None = None,
     shared_embeddings: bool = False,
     max_length: int = 32,
@@ -107,8 +115,11 @@ def random_ensemble(
 
     Args:
         bits: Activations of 1, 2, 4 or 8 bits, or the code types of every layer.
+        task: Instead of `problem` and `text_pair`; then `labels` are those that its type asks for.
         shared_embeddings: Store one table of each kind for all members.
     """
+    task = task or TaskConfig(problem=problem, text_pair=text_pair)
+    labels = () if task.embeds else SPAN_LABELS if task.type == "question-answering" else labels
     layer = bits if isinstance(bits, LayerQuantization) else LayerQuantization.for_bits(bits)
     config = EnsembleConfig(
         members=members,
@@ -130,7 +141,7 @@ def random_ensemble(
         quantization=QuantizationConfig(
             (layer,) * layers, layer.hidden, terms, fused_qkv, embedding=layer.hidden if embedding_size else None
         ),
-        task=TaskConfig(problem=problem, text_pair=text_pair),
+        task=task,
         labels=tuple(labels),
         max_length=max_length,
         combination=combination,

@@ -16,10 +16,10 @@ from bebert_edge.errors import ModelError, RuntimeInputError
 from bebert_edge.metadata import ModelMetadata
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.prediction import Prediction, predict
-from bebert_edge.runtime.session import OUTPUTS, open_model
+from bebert_edge.runtime.session import open_model
 from bebert_edge.runtime.text import EncodedText, Text, TextEncoder
 
-Logits = NDArray[np.float32]
+Numbers = NDArray[np.float32]
 
 WINDOW_BATCHES = 16
 """Batches of input that are sorted by length together: batches of like lengths, bounded memory."""
@@ -112,41 +112,62 @@ class EdgeModel:
     def stream(self, texts: Iterable[Text], *, batch_size: int = 32) -> Iterator[Prediction]:
         """As `predict`, for input of any size: reads a window of texts at a time and yields answers in order."""
         config = self.metadata.config
+        self._expect(config.task.pooled, "has no label for a whole text")
         return (predict(text, logits, members, config) for text, logits, members in self._answer(texts, batch_size))
 
-    def logits(self, texts: Iterable[Text], *, batch_size: int = 32) -> Logits:
-        """The ensemble's logits of every text: float32 `[texts, labels]`. Arguments and errors as `predict`."""
+    def logits(self, texts: Iterable[Text], *, batch_size: int = 32) -> Numbers:
+        """The ensemble's logits of every text: float32 `[texts, labels]`. Arguments and errors as `predict`.
+
+        Raises:
+            RuntimeInputError: The model's task has no logits of a whole text.
+        """
+        self._expect(self.metadata.config.task.pooled, "has no logits of a whole text")
         rows = [logits for _, logits, _ in self._answer(texts, batch_size)]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
 
-    def _answer(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[EncodedText, Logits, Logits]]:
+    def _expect(self, fits: bool, reason: str) -> None:
+        if not fits:
+            raise RuntimeInputError(f"{self._path} {reason}: it is a model for {self.metadata.config.task.type}")
+
+    def _answer(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
+        """Every text with the ensemble's answer and its members': `[labels]` and `[members, labels]`.
+
+        For tasks on tokens they are `[tokens, labels]` and `[members, tokens, labels]`; for embeddings `[size]` and
+        `[members, H]`.
+        """
         if isinstance(texts, str):
             raise RuntimeInputError("texts is one str, expected a list of them: write [text]")
         if batch_size < 1:
             raise RuntimeInputError(f"batch_size is {batch_size}, expected an integer >= 1")
         return self._windows(iter(texts), batch_size)
 
-    def _windows(self, texts: Iterator[Text], batch_size: int) -> Iterator[tuple[EncodedText, Logits, Logits]]:
+    def _windows(self, texts: Iterator[Text], batch_size: int) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
         first = 0
         # One text at a time needs no like lengths: a live source then gets each answer at once.
         size = WINDOW_BATCHES * batch_size if batch_size > 1 else 1
         while window := list(islice(texts, size)):
             encoded = self._encoder.encode(window, first)
-            logits, member_logits = self._run_window(encoded, batch_size)
-            yield from zip(encoded, logits, member_logits.swapaxes(0, 1), strict=True)
+            yield from self._run_window(encoded, batch_size)
             first += len(window)
 
-    def _run_window(self, encoded: list[EncodedText], batch_size: int) -> tuple[Logits, Logits]:
-        """Logits `[texts, labels]` and `[members, texts, labels]`, computed in batches of like lengths."""
-        logits = np.empty((len(encoded), len(self.labels)), np.float32)
-        member_logits = np.empty((self.members, *logits.shape), np.float32)
+    def _run_window(
+        self, encoded: list[EncodedText], batch_size: int
+    ) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
+        """Texts with their answers, computed in batches of like lengths."""
+        answers: dict[int, tuple[Numbers, Numbers]] = {}
         by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
         for start in range(0, len(encoded), batch_size):
             batch = by_length[start : start + batch_size]
-            logits[batch], member_logits[:, batch] = self._run([encoded[i] for i in batch])
-        return logits, member_logits
+            combined, members = self._run([encoded[i] for i in batch])
+            for row, i in enumerate(batch):
+                answers[i] = combined[row], members[:, row]
+        for i, text in enumerate(encoded):
+            combined, members = answers.pop(i)
+            if self.metadata.config.task.answers_tokens:
+                combined, members = combined[: len(text.ids)], members[:, : len(text.ids)]
+            yield text, combined, members
 
-    def _run(self, batch: list[EncodedText]) -> tuple[Logits, Logits]:
+    def _run(self, batch: list[EncodedText]) -> tuple[Numbers, Numbers]:
         shape = len(batch), max(len(text.ids) for text in batch)
         feed = {name: np.zeros(shape, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
         for row, text in enumerate(batch):
@@ -155,14 +176,22 @@ class EdgeModel:
             feed["attention_mask"][row, :length] = 1
             feed["token_type_ids"][row, :length] = text.type_ids
         try:
-            logits, member_logits = self._model.session.run(list(OUTPUTS), feed)
+            combined, members = self._model.session.run(list(self.metadata.config.task.outputs), feed)
         except Exception as error:  # the exceptions of onnxruntime have no public base class
             reason = " ".join(str(error).split())
             raise ModelError(f"{self._path} failed: {reason:.300}. Copy the file again, or export it again") from error
-        expected = self.members, len(batch), len(self.labels)
-        if member_logits.shape != expected or logits.shape != expected[1:]:
+        expected = self._shapes(*shape)
+        if (combined.shape, members.shape) != expected:
             raise ModelError(
-                f"{self._path} answers with shape {list(member_logits.shape)}, expected [members, texts, labels] = "
-                f"{list(expected)}: the file is damaged. Export it again"
+                f"{self._path} answers with shapes {[list(combined.shape), list(members.shape)]}, expected "
+                f"{[list(shape) for shape in expected]}: the file is damaged. Export it again"
             )
-        return logits, member_logits
+        return combined, members
+
+    def _shapes(self, texts: int, tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of the two outputs."""
+        config = self.metadata.config
+        places = (texts, tokens) if config.task.answers_tokens else (texts,)
+        width = config.encoder.hidden_size if config.task.embeds else len(self.labels)
+        combined = width * config.members if config.combination == "concatenation" else width
+        return (*places, combined), (config.members, *places, width)

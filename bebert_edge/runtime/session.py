@@ -14,7 +14,6 @@ from bebert_edge.runtime import backend as backends
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.onnx_file import DOMAIN, OnnxOutline, read_outline
 
-OUTPUTS = ("logits", "member_logits")
 _LOG_FATAL_ONLY = 4  # onnxruntime's own messages arrive as exceptions; its log would repeat them
 
 
@@ -72,7 +71,8 @@ def open_model(
         session = create_session(os.fspath(path), options)
     except Exception as error:  # the exceptions of onnxruntime have no public base class
         raise ModelError(_refusal(path, outline, metadata, backend, error)) from error
-    missing = [name for name in OUTPUTS if name not in {output.name for output in session.get_outputs()}]
+    outputs = metadata.config.task.outputs
+    missing = [name for name in outputs if name not in {output.name for output in session.get_outputs()}]
     if missing:
         raise ModelError(f"{path} has no output {missing[0]!r}: another tool changed the graph. Export it again")
     return OpenModel(session, metadata, backend)

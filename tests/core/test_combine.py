@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from answers import cases, defined_answer
-from bebert_edge import reference
+from bebert_edge.answer import combine
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.errors import FormatError
 from support import random_ensemble
@@ -28,7 +28,7 @@ def config(members: int, labels: int, **arguments: Any) -> EnsembleConfig:
 def test_the_answer_is_what_the_format_defines(case: dict[str, Any]) -> None:
     logits = case["member_logits"]
     arguments = {"member_weights": case["weights"], **{k: case[k] for k in ("combination", "problem", "temperature")}}
-    found = reference.combine(logits, config(*logits.shape, **arguments))
+    found = combine(logits, config(*logits.shape, **arguments))
     assert found.dtype == np.float32
     tolerance = 1e-6 * max(1, np.abs(logits).max()) / case["temperature"]
     np.testing.assert_allclose(found, defined_answer(**case), rtol=1e-6, atol=tolerance)
@@ -38,19 +38,19 @@ def test_members_that_agree_are_answered_for() -> None:
     logits = np.array([[1.0, -2.0, 0.5]] * 3, np.float32)
     shape = (3, 3)
     softmax = np.exp(logits[0]) / np.exp(logits[0]).sum()
-    single = reference.combine(logits, config(*shape, combination="probabilities"))
+    single = combine(logits, config(*shape, combination="probabilities"))
     np.testing.assert_allclose(np.exp(single), softmax, rtol=1e-6)
-    multi = reference.combine(logits, config(*shape, combination="probabilities", problem="multi_label"))
+    multi = combine(logits, config(*shape, combination="probabilities", problem="multi_label"))
     np.testing.assert_allclose(multi, logits[0], rtol=1e-6)
-    warm = reference.combine(logits, config(*shape, temperature=4.0))
+    warm = combine(logits, config(*shape, temperature=4.0))
     np.testing.assert_allclose(warm, logits[0] / 4, rtol=1e-6)
 
 
 def test_one_sure_member_outvotes_by_logits_and_not_by_probabilities() -> None:
     logits = np.array([[30.0, 0.0], [0.0, 2.0], [0.0, 2.0]], np.float32)
     weights = {"member_weights": (1 / 3, 1 / 3, 1 / 3)}
-    assert reference.combine(logits, config(3, 2, **weights)).argmax() == 0
-    assert reference.combine(logits, config(3, 2, **weights, combination="probabilities")).argmax() == 1
+    assert combine(logits, config(3, 2, **weights)).argmax() == 0
+    assert combine(logits, config(3, 2, **weights, combination="probabilities")).argmax() == 1
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
@@ -58,7 +58,7 @@ def test_the_largest_logits_that_are_promised_give_finite_answers(problem: str) 
     logits = np.array([[1e29, -1e29], [-1e29, 1e29], [1e29, 1e29]], np.float32)
     for weights in [(1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.0, 0.0, 1.0)]:
         settled = config(3, 2, problem=problem, combination="probabilities", member_weights=weights, temperature=1e-6)
-        assert np.isfinite(reference.combine(logits, settled)).all()
+        assert np.isfinite(combine(logits, settled)).all()
 
 
 def test_a_file_without_the_keys_is_the_mean_of_logits() -> None:
@@ -110,8 +110,8 @@ def test_the_worked_example_of_the_format_is_right() -> None:
     found = [np.array(json.loads(f"[{row}]")) for row in re.findall(r"`logits = \[(.*?)\]`", example)]
     logits = np.array([[2, 0], [0, 1]], np.float32)
     expected = [
-        reference.combine(logits, config(2, 2, temperature=2.0)),
-        reference.combine(logits, config(2, 2, temperature=2.0, combination="probabilities")),
-        reference.combine(logits, config(2, 2, temperature=2.0, combination="probabilities", problem="multi_label")),
+        combine(logits, config(2, 2, temperature=2.0)),
+        combine(logits, config(2, 2, temperature=2.0, combination="probabilities")),
+        combine(logits, config(2, 2, temperature=2.0, combination="probabilities", problem="multi_label")),
     ]
     np.testing.assert_allclose(found, expected, atol=5.1e-5)

@@ -13,6 +13,7 @@ from hypothesis import given
 
 from answers import cases, defined_answer
 from bebert_edge import metadata, ops, reference
+from bebert_edge.answer import combine
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ModelError
 from bebert_edge.exporters import build_model, export
@@ -50,7 +51,7 @@ def test_the_largest_logits_that_are_promised_give_finite_answers(problem: str, 
         member_logits, problem=problem, member_weights=weights, combination="probabilities", temperature=1e-6
     )
     logits, _ = run(ensemble, FEED)
-    expected = reference.combine(member_logits, ensemble.config)
+    expected = combine(member_logits, ensemble.config)
     assert np.isfinite(logits).all()
     np.testing.assert_allclose(logits, [expected] * 2, rtol=1e-5, atol=1e-5 * 1e29 / 1e-6)
 

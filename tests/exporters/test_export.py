@@ -20,7 +20,7 @@ from bebert_edge import lowering
 from bebert_edge.cli.main import app
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import CheckpointError, ExportError, FormatError, VerificationError
-from bebert_edge.exporters import ExportReport, export
+from bebert_edge.exporters import ExportReport, export, heads
 from bebert_edge.exporters import graph as graph_module
 from bebert_edge.exporters.samples import SENTENCES, samples
 from support import random_ensemble
@@ -127,11 +127,11 @@ def test_latent_checkpoints_of_every_problem_become_a_model_that_answers(
 
 def test_a_wrong_temperature_or_weight_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporter alone sees the wrong number: members are right, and what is made of them is not."""
-    combine = graph_module._combine
+    combine = heads._combine
     wrong_numbers = ({"temperature": 2.001}, {"member_weights": (0.51, 0.49)}, {"combination": "logits"})
     for problem, wrong in itertools.product(("single_label", "multi_label"), wrong_numbers):
         ensemble = random_ensemble(problem=problem, combination="probabilities", temperature=2.0)
-        monkeypatch.setattr(graph_module, "_combine", lambda g, c, wrong=wrong: combine(g, replace(c, **wrong)))
+        monkeypatch.setattr(heads, "_combine", lambda g, c, *names, w=wrong: combine(g, replace(c, **w), *names))
         with pytest.raises(VerificationError, match="without the native library"):
             export(ensemble, tmp_path / "model.onnx", samples=["my own text", "good"])
 
