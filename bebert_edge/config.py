@@ -21,7 +21,8 @@ SCORES = ("softmax", "boolean")
 TASK_TYPES = ("text-classification", "token-classification", "question-answering", "sentence-embedding")
 PROBLEMS = ("single_label", "multi_label", "regression", "embedding")
 POOLINGS = ("first", "mean")
-COMBINATIONS = ("logits", "probabilities", "embeddings", "concatenation")
+COMBINATIONS = ("logits", "probabilities")
+EMBEDDING_COMBINATIONS = ("embeddings", "concatenation")
 SPAN_LABELS = ("start", "end")
 """Labels of question answering: where the answer begins and where it ends."""
 TEMPERATURES = (1e-6, 1e6)
@@ -286,8 +287,8 @@ class TaskConfig:
     def combinations(self) -> tuple[str, ...]:
         """What `EnsembleConfig.combination` may be."""
         if self.embeds:
-            return COMBINATIONS[2:]
-        return COMBINATIONS[:1] if self.type == "question-answering" else COMBINATIONS[:2]
+            return EMBEDDING_COMBINATIONS
+        return COMBINATIONS[:1] if self.type == "question-answering" else COMBINATIONS
 
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""

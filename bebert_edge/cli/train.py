@@ -38,6 +38,14 @@ class BoostBy(str, Enum):
     resampling = "resampling"
 
 
+class WeighBy(str, Enum):
+    """What members weigh by."""
+
+    method = "method"
+    equal = "equal"
+    fitted = "fitted"
+
+
 class Problem(str, Enum):
     """What labels are."""
 
@@ -86,6 +94,9 @@ def train(
     boost_by: Annotated[
         BoostBy, typer.Option(help="Boost by weighing losses or by drawing examples.")
     ] = BoostBy.weights,
+    weigh_by: Annotated[
+        WeighBy, typer.Option(help="Weights of members: the method's, equal, or fitted to held-out data.")
+    ] = WeighBy.method,
     combination: Annotated[Combination, typer.Option(help="What the answer is the mean of.")] = Combination.logits,
     stages: Annotated[
         str | None, typer.Option(help="Bits of students between teacher and members, e.g. 8,4 (multi-distillation).")
@@ -158,6 +169,7 @@ def train(
         distill=distill.value,
         first_distill=None if first_distill is None else first_distill.value,
         boost_by=boost_by.value,
+        weigh_by=weigh_by.value,
         combination=combination.value,
         stages=_numbers(stages),
         start=start.value,

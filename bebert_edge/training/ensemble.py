@@ -14,7 +14,7 @@ from torch import Tensor
 from bebert_edge.checkpoints import ENSEMBLE_FILE
 from bebert_edge.errors import TrainingError
 from bebert_edge.training.boosting import adaboost_r2, bootstrap, member_weights, resample, samme
-from bebert_edge.training.calibration import combine, fit_temperature
+from bebert_edge.training.calibration import combine, fit_member_weights, fit_temperature
 from bebert_edge.training.card import write_card
 from bebert_edge.training.data import EncodedExamples, encode
 from bebert_edge.training.distillation import Objective
@@ -281,9 +281,20 @@ class _Run:
             self.result.member_scores.append(main_score(self.dev_logits[-1], self.dev.labels, self.problem))
             self.report(f"{name}: dev {self.result.metric} {self.result.member_scores[-1]:.4f}")
 
+    def weigh(self) -> list[float]:
+        """Weights of the members whatever the method: equal, or fitted to the examples held out."""
+        if self.options.weigh_by == "equal" or self.held_out is None:
+            return [1 / self.options.members] * self.options.members
+        logits = torch.stack(self.held_out_logits)
+        weights = fit_member_weights(logits, self.held_out.labels, self.options.combination, self.problem)
+        self.report(f"ensemble: weights {', '.join(f'{weight:.4f}' for weight in weights)}")
+        return weights
+
     def finish(self, metadata: dict[str, str]) -> TrainingResult:
         """Fits the temperature, measures the ensemble, writes what names its members."""
         result, options = self.result, self.options
+        if options.weigh_by != "method":
+            result.member_weights = self.weigh()
         weights = torch.tensor(result.member_weights, dtype=torch.float64)
 
         def combined(logits: list[Tensor]) -> Tensor:

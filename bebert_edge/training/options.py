@@ -15,6 +15,7 @@ from bebert_edge.training.trainer import Schedule
 
 METHODS = ("boost", "bag", "snapshot", "independent")
 BOOST_BY = ("weights", "resampling")
+WEIGH_BY = ("method", "equal", "fitted")
 STARTS = ("none", "ternary")
 
 
@@ -32,6 +33,8 @@ class TrainingOptions:
         first_distill: The same for the first member alone; None for no difference. Members that start from it then
             start distilled, as BEBERT's do, whatever its rounds learn from.
         boost_by: Whether boosting weighs the losses of examples or draws examples by weight.
+        weigh_by: What members weigh in the answer: what the `method` says (boosting: their alphas), `equal`, or weights
+            `fitted` to the examples of `calibration_share`.
         combination: Whether the answer is the mean of the members' logits or of their probabilities.
         stages: Bits of students that are trained one after the other before the members, each taught and started by
             the one before (the multi-distillation of BiT, Liu et al., 2022), e.g. (8, 4).
@@ -65,6 +68,7 @@ class TrainingOptions:
     distill: str = "layers"
     first_distill: str | None = None
     boost_by: str = "weights"
+    weigh_by: str = "method"
     combination: str = "logits"
     stages: tuple[int, ...] = ()
     start: str = "none"
@@ -101,6 +105,7 @@ class TrainingOptions:
         among("distill", DISTILL)
         among("first_distill", (None, *DISTILL))
         among("boost_by", BOOST_BY)
+        among("weigh_by", WEIGH_BY)
         among("combination", COMBINATIONS)
         among("replace_by", REPLACE_BY)
         among("precision", PRECISIONS)
@@ -116,6 +121,8 @@ class TrainingOptions:
             require(math.isfinite(getattr(self, name)) and getattr(self, name) > 0, name, "a number > 0")
         for name in ("replaced", "calibration_share"):
             require(0 <= getattr(self, name) < 1, name, "a number from 0 to below 1")
+        if self.weigh_by == "fitted":
+            require(self.calibration_share > 0, "calibration_share", "more than 0 for --weigh-by fitted")
         require(math.isfinite(self.label_weight) and self.label_weight >= 0, "label_weight", "a number >= 0")
 
     @property

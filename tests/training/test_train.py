@@ -86,6 +86,8 @@ def test_settings_that_cannot_work():
         ({"bits": 3}, "--bits"),
         ({"members": 0}, "--members"),
         ({"learning_rate": 0.0}, "--learning-rate"),
+        ({"weigh_by": "alphas"}, "--weigh-by"),
+        ({"weigh_by": "fitted", "calibration_share": 0.0}, "--calibration-share"),
     ]:
         with pytest.raises(TrainingError, match=option):
             TrainingOptions(**wrong)
@@ -220,6 +222,15 @@ def test_stages_train_students_with_more_bits_first(tmp_path, backbone):
     assert seen == {"teacher", "stage-0-8bit", "stage-1-2bit", "member-0"}
     assert load(tmp_path / "stage-1-2bit").config.quantization.pooler == "int2"
     assert load(tmp_path).config.quantization.pooler == "sign"
+
+
+@pytest.mark.parametrize("weigh_by", ["equal", "fitted"])
+def test_members_weigh_what_is_asked_for(tmp_path, backbone, weigh_by):
+    options = replace(OPTIONS, method="boost", calibration_share=0.25, members=2, steps=20, weigh_by=weigh_by)
+    result = train(examples(), tmp_path, options, backbone=backbone)
+    assert sum(result.member_weights) == pytest.approx(1)
+    assert (result.member_weights == [0.5, 0.5]) == (weigh_by == "equal")
+    assert load(tmp_path).config.member_weights == pytest.approx(tuple(result.member_weights))
 
 
 def test_the_temperature_is_fitted_on_examples_that_nothing_was_trained_on(tmp_path, backbone):
