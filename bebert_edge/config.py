@@ -18,7 +18,7 @@ FAMILIES = ("bert",)
 ACTIVATIONS = ("relu", "gelu")
 POOLER_ACTIVATIONS = ("tanh", "relu", "gelu")
 SCORES = ("softmax", "boolean")
-TASK_TYPES = ("text-classification", "token-classification", "question-answering", "sentence-embedding")
+TASK_TYPES = ("text-classification", "reranking", "token-classification", "question-answering", "sentence-embedding")
 PROBLEMS = ("single_label", "multi_label", "regression", "embedding")
 POOLINGS = ("first", "mean")
 COMBINATIONS = ("logits", "probabilities")
@@ -253,14 +253,17 @@ class TaskConfig:
         _require(isinstance(self.text_pair, bool), "task.text_pair", self.text_pair, "true or false")
         poolings = POOLINGS if self.embeds else POOLINGS[:1]
         _require(self.pooling in poolings, "task.pooling", self.pooling, f"one of {poolings}")
-        if self.type == "question-answering":
-            _require(self.text_pair, "task.text_pair", self.text_pair, "true: a question and a text")
+        pairs = {"question-answering": "true: a question and a text", "reranking": "true: a query and a document"}
+        if self.type in pairs:
+            _require(self.text_pair, "task.text_pair", self.text_pair, pairs[self.type])
         if self.embeds:
             _require(not self.text_pair, "task.text_pair", self.text_pair, "false for the type 'sentence-embedding'")
 
     def _problems(self) -> tuple[str, ...]:
         if self.embeds:
             return ("embedding",)
+        if self.type == "reranking":
+            return ("multi_label", "regression")
         return PROBLEMS[:1] if self.answers_tokens else PROBLEMS[:3]
 
     @property
@@ -355,6 +358,12 @@ class EnsembleConfig:
             "an object of strings",
         )
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of the embedding of a text; 0 where the answer is none."""
+        concatenated = self.combination == "concatenation"
+        return self.task.embeds * self.encoder.hidden_size * (self.members if concatenated else 1)
+
     def _check_labels(self) -> None:
         labels, task = list(self.labels), self.task
         _require(all(isinstance(label, str) for label in labels), "labels", labels, "a list of strings")
@@ -365,6 +374,8 @@ class EnsembleConfig:
         if task.type == "question-answering":
             expected = list(SPAN_LABELS)
             _require(labels == expected, "labels", labels, f"{expected} for the type 'question-answering'")
+        if task.type == "reranking":
+            _require(len(labels) == 1, "labels", labels, "one name, for the type 'reranking'")
 
     def _check_answer(self) -> None:
         low, high = TEMPERATURES

@@ -28,7 +28,7 @@ def output_infos(config: EnsembleConfig) -> list[onnx.ValueInfoProto]:
     """Names, types and shapes of the graph's outputs: the ensemble's answer, and those of its members."""
     places: list[Any] = ["batch", "sequence"] if config.task.answers_tokens else ["batch"]
     own = config.encoder.hidden_size if config.task.embeds else len(config.labels)
-    combined = own * config.members if config.combination == "concatenation" else own
+    combined = config.embedding_size or own
     answer, members = config.task.outputs
     return [
         helper.make_tensor_value_info(answer, TensorProto.FLOAT, [*places, combined]),
@@ -134,7 +134,7 @@ def _combine_embeddings(graph: Graph, config: EnsembleConfig, members: str, outp
     roots = graph.constant("member_weight_roots", np.sqrt(weights), "classifier")
     graph.node("Mul", [members, roots], "weighted_embeddings")
     graph.node("Transpose", ["weighted_embeddings"], "embeddings.by_text", perm=[1, 0, 2])
-    shape = graph.integers(0, config.members * config.encoder.hidden_size)
+    shape = graph.integers(0, config.embedding_size)
     graph.node("Reshape", ["embeddings.by_text", shape], output)
 
 

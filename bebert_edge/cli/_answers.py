@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers as they come, in three formats. Each writer prints to stdout and passes the answers on."""
+"""Labels of texts as they come, in three formats. Each writer prints to stdout and passes the answers on."""
 
 from __future__ import annotations
 

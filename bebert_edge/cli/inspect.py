@@ -39,7 +39,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     rows = [
         (found["kind"], found["path"]),
         ("task", f"{task['type']}, {task['problem']}, {'pairs of texts' if task['text_pair'] else 'single texts'}"),
-        ("labels", ", ".join(found["labels"])),
+        ("labels", ", ".join(found["labels"]) or "none"),
         ("members", f"{found['members']}, weights {weights}"),
         ("answer", f"weighted mean of their {found['combination']}, temperature {found['temperature']:.6g}"),
         ("longest input", f"{found['max_length']} tokens"),

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -27,6 +28,7 @@ class RunFormat(str, Enum):
     table = "table"
     json = "json"
     csv = "csv"
+    npy = "npy"
 
 
 def run(
@@ -42,6 +44,13 @@ def run(
     pair: Annotated[
         list[str] | None,
         typer.Option(help="Second text, for tasks on pairs; once for each TEXT.", metavar="TEXT", show_default=False),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            help="For reranking: every TEXT is a document, to be sorted by how well it answers this.",
+            show_default=False,
+        ),
     ] = None,
     input_file: Annotated[
         str | None,
@@ -59,7 +68,13 @@ def run(
     pair_column: Annotated[
         str | None, typer.Option(help="Column of the pair.", show_default="pair, sentence2, ...")
     ] = None,
-    output_format: Annotated[RunFormat, typer.Option("--format", help="json: one object a line.")] = RunFormat.table,
+    output_format: Annotated[
+        RunFormat, typer.Option("--format", help="json: one object a line; npy: embeddings as one array.")
+    ] = RunFormat.table,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the answers to this file.", show_default="stdout"),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to run: cpu.")] = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of one call.", show_default="one per core")
@@ -69,7 +84,7 @@ def run(
         bool, typer.Option("--require-native", help="Fail instead of running without the native library.")
     ] = False,
 ) -> None:
-    """Answer texts: label, probability, and how many members agree.
+    """Answer texts: by the model's task with labels and probabilities, embeddings, or documents in order.
 
     Texts come from TEXT, from --input, or from stdin if it is piped. Answers appear in the order of the texts, with
     no limit on their number. An empty text is answered too; of a text longer than the model's longest input the end is
@@ -78,26 +93,67 @@ def run(
     path, texts = _split(arguments or [])
     if texts and input_file:
         raise typer.BadParameter("give TEXT or --input, not both", param_hint="--input")
+    if query is not None and pair:
+        raise typer.BadParameter("give --query or --pair, not both", param_hint="--query")
     if pair and len(pair) != len(texts):
         raise typer.BadParameter(f"{len(pair)} for {len(texts)} TEXT, expected one for each", param_hint="--pair")
     if not texts and not input_file:
         if sys.stdin.isatty():
             raise typer.BadParameter("nothing to answer: give TEXT, --input FILE, or pipe texts in", param_hint="TEXT")
         input_file = STDIN
-
-    from bebert_edge.cli._answers import WRITERS
+    if output_format is RunFormat.npy and output is None and sys.stdout.isatty():
+        raise typer.BadParameter("npy is binary: pass --output FILE, or > FILE", param_hint="--format")
 
     model = _load(path, device=device, threads=threads, require_native=require_native)
     note(str(model.backend))
     with ExitStack() as stack:
+        if output is not None:
+            stack.enter_context(_written(output))
         if input_file:
-            texts_in = _from_file(_open(input_file, stack), input_file, model, text_column, pair_column)
+            pairs = model.metadata.config.task.text_pair and query is None
+            texts_in = _from_file(_open(input_file, stack), input_file, pairs, text_column, pair_column)
         else:
             texts_in = iter(list(zip(texts, pair, strict=True)) if pair else texts)
-        answers = WRITERS[output_format.value](model, model.stream(texts_in, batch_size=batch_size))
+        answers = _answers(model, texts_in, query, output_format.value, batch_size)
         truncated = sum(answer.truncated for answer in answers)
     if truncated:
         note(f"{truncated} truncated: longer than {model.max_length} tokens, their end was not read")
+
+
+def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_: str, batch_size: int) -> Iterator[Any]:
+    """Writes the answers of the model's task, and passes them on."""
+    from bebert_edge.cli import _answers, _embeddings, _ranking
+    from bebert_edge.errors import RuntimeInputError
+
+    task = model.metadata.config.task
+    writers: dict[str, Any] = _embeddings.WRITERS if task.embeds else _answers.WRITERS
+    if query is not None:
+        writers = _ranking.WRITERS
+    if format_ not in writers:
+        raise RuntimeInputError(
+            f"--format {format_} is for embeddings, this is a model for {task.type}: expected {', '.join(writers)}"
+        )
+    answers: Iterable[Any]
+    if query is not None:
+        answers = model.rank(query, texts, batch_size=batch_size)
+    elif task.embeds:
+        answers = model.stream_embeddings(texts, batch_size=batch_size)
+    else:
+        answers = model.stream(texts, batch_size=batch_size)
+    written: Iterator[Any] = writers[format_](model, answers)
+    return written
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[None]:
+    """Sends stdout to a file that appears under its name when it is complete."""
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file, redirect_stdout(file):
+            yield
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _split(arguments: list[str]) -> tuple[Path | None, list[str]]:
@@ -150,14 +206,14 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
 
 
 def _from_file(
-    file: Iterable[bytes], name: str, model: EdgeModel, text_column: str | None, pair_column: str | None
+    file: Iterable[bytes], name: str, text_pair: bool, text_column: str | None, pair_column: str | None
 ) -> Iterator[Text]:
     from bebert_edge.runtime.inputs import read_texts
 
     return read_texts(
         file,
         "stdin" if name == STDIN else name,
-        text_pair=model.metadata.config.task.text_pair,
+        text_pair=text_pair,
         text_column=text_column,
         pair_column=pair_column,
     )

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from bebert_edge.errors import ModelError, RuntimeInputError
 from bebert_edge.metadata import ModelMetadata
 from bebert_edge.runtime.backend import Backend
+from bebert_edge.runtime.embedding import Embedding, embedding
 from bebert_edge.runtime.prediction import Prediction, predict
+from bebert_edge.runtime.ranking import RankedDocument, rank
 from bebert_edge.runtime.session import open_model
 from bebert_edge.runtime.text import EncodedText, Text, TextEncoder
 
@@ -125,6 +127,51 @@ class EdgeModel:
         rows = [logits for _, logits, _ in self._answer(texts, batch_size)]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
 
+    def rank(self, query: str, documents: Iterable[str], *, batch_size: int = 32) -> list[RankedDocument]:
+        """Scores documents for a query: the best one first, of equal ones the one that came first.
+
+        Args:
+            query: The query.
+            documents: The documents. Of a query and a document longer than `max_length` the longer loses its end.
+            batch_size: Documents per call of onnxruntime.
+
+        Raises:
+            RuntimeInputError: The model gives no one score of two texts, an input is no str, or `batch_size` is less
+                than 1.
+            ModelError: The model is damaged.
+        """
+        config = self.metadata.config
+        self._expect(config.task.text_pair and config.task.pooled and len(self.labels) == 1, "cannot rank documents")
+        if isinstance(documents, str):
+            raise RuntimeInputError("documents is one str, expected a list of them: write [document]")
+        return rank(self.predict([(query, document) for document in documents], batch_size=batch_size))
+
+    def embed(self, texts: Iterable[str], *, batch_size: int = 32) -> Numbers:
+        """The embeddings of texts: float32 `[texts, embedding_size]`, of length 1, so that products are cosines.
+
+        Args:
+            texts: Texts. One longer than `max_length` loses its end.
+            batch_size: Texts per call of onnxruntime.
+
+        Raises:
+            RuntimeInputError: The model gives no embeddings, a text is no str, or `batch_size` is less than 1.
+            ModelError: The model is damaged.
+        """
+        rows = [np.asarray(found.vector, np.float32) for found in self.stream_embeddings(texts, batch_size=batch_size)]
+        return np.stack(rows) if rows else np.zeros((0, self.embedding_size), np.float32)
+
+    def stream_embeddings(self, texts: Iterable[str], *, batch_size: int = 32) -> Iterator[Embedding]:
+        """As `embed`, one `Embedding` after the other, for input of any size. Arguments and errors as `embed`."""
+        config = self.metadata.config
+        self._expect(config.task.embeds, "gives no embeddings")
+        answers = self._answer(texts, batch_size)
+        return (embedding(text, vector, members, config) for text, vector, members in answers)
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of an embedding; 0 for models that give none."""
+        return self.metadata.config.embedding_size
+
     def _expect(self, fits: bool, reason: str) -> None:
         if not fits:
             raise RuntimeInputError(f"{self._path} {reason}: it is a model for {self.metadata.config.task.type}")
@@ -193,5 +240,4 @@ class EdgeModel:
         config = self.metadata.config
         places = (texts, tokens) if config.task.answers_tokens else (texts,)
         width = config.encoder.hidden_size if config.task.embeds else len(self.labels)
-        combined = width * config.members if config.combination == "concatenation" else width
-        return (*places, combined), (config.members, *places, width)
+        return (*places, config.embedding_size or width), (config.members, *places, width)

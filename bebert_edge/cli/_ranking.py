@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranked documents, the best first. Each writer prints to stdout and passes the answers on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+
+from bebert_edge.cli._answers import SCORE_HEADERS, TEXT_WIDTH, shorten
+from bebert_edge.runtime import EdgeModel, RankedDocument
+
+
+def _table(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[RankedDocument]:
+    regression = model.metadata.config.task.problem == "regression"
+    header = SCORE_HEADERS["regression" if regression else "single_label"]
+    print(f"{'rank':>4}  {'document':{TEXT_WIDTH}}  {header:>11}  members")
+    for answer in answers:
+        members = " ".join(f"{score:.4f}" for score in answer.member_scores)
+        mark = "  truncated" if answer.truncated else ""
+        print(f"{answer.rank:4}  {shorten(answer.document, TEXT_WIDTH)}  {answer.score:11.4f}  {members}{mark}")
+        yield answer
+
+
+def _json(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[RankedDocument]:
+    for answer in answers:
+        print(json.dumps(asdict(answer), ensure_ascii=False))
+        yield answer
+
+
+def _csv(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[RankedDocument]:
+    names = ("rank", "index", "query", "document", "score", "tokens", "truncated")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for answer in answers:
+        writer.writerow([getattr(answer, name) for name in names])
+        yield answer
+
+
+WRITERS: dict[str, Callable[[EdgeModel, Iterable[RankedDocument]], Iterator[RankedDocument]]] = {
+    "table": _table,
+    "json": _json,
+    "csv": _csv,
+}
