@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 FAMILIES = ("bert",)
 ACTIVATIONS = ("relu", "gelu")
 POOLER_ACTIVATIONS = ("tanh", "relu", "gelu")
+NORMS = ("post", "pre")
 SCORES = ("softmax", "boolean")
 TASK_TYPES = ("text-classification", "reranking", "token-classification", "question-answering", "sentence-embedding")
 PROBLEMS = ("single_label", "multi_label", "regression", "embedding")
@@ -30,7 +31,15 @@ TEMPERATURES = (1e-6, 1e6)
 
 _OPTIONAL: dict[str, dict[str, Any]] = {
     "the file": {"combination": "logits", "temperature": 1.0},
-    "encoder": {"head_size": 0, "pooler_activation": "tanh", "embedding_size": 0},
+    "encoder": {
+        "head_size": 0,
+        "pooler_activation": "tanh",
+        "embedding_size": 0,
+        "norm": "post",
+        "gated": False,
+        "rotary_bases": (),
+        "pooler_norm": False,
+    },
     "quantization": {"terms": 1, "fused_qkv": True, "embedding": None},
     "quantization.layers[]": {"scores": "softmax"},
     "task": {"pooling": "first"},
@@ -87,6 +96,12 @@ class EncoderConfig:
 
     `head_size` 0 stands for `hidden_size / heads`, and becomes that number. `embedding_size` is the width
     of the embedding tables: 0 stands for `hidden_size` and becomes that; any other needs a projection.
+
+    `norm` is where the LayerNorms of a layer are: `post`, after each residual sum, which goes on normalized, or `pre`,
+    before each product, and the sum goes on as it is. With `gated` the first feed-forward product has twice
+    `intermediate_size` channels: the activation of the first half, times the second half. `rotary_bases`, one for each
+    layer, are those of its rotary positions; then there is no position table. `token_types` may be 0. With
+    `pooler_norm` a LayerNorm follows the pooler's activation.
     """
 
     vocab_size: int
@@ -101,12 +116,16 @@ class EncoderConfig:
     head_size: int = 0
     pooler_activation: str = "tanh"
     embedding_size: int = 0
+    norm: str = "post"
+    gated: bool = False
+    rotary_bases: tuple[float, ...] = ()
+    pooler_norm: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "positions", "token_types"):
+        for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "positions"):
             _require(_is_int(getattr(self, name), 1), f"encoder.{name}", getattr(self, name), "an integer >= 1")
-        for name in ("head_size", "embedding_size"):
-            _require(_is_int(getattr(self, name), 0), f"encoder.{name}", getattr(self, name), "an integer >= 1")
+        for name in ("head_size", "embedding_size", "token_types"):
+            _require(_is_int(getattr(self, name), 0), f"encoder.{name}", getattr(self, name), "an integer >= 0")
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.hidden_size)
         if self.head_size == 0:
@@ -126,6 +145,28 @@ class EncoderConfig:
         _require(self.activation in ACTIVATIONS, "encoder.activation", self.activation, f"one of {ACTIVATIONS}")
         pooler = self.pooler_activation
         _require(pooler in POOLER_ACTIVATIONS, "encoder.pooler_activation", pooler, f"one of {POOLER_ACTIVATIONS}")
+        self._check_structure()
+
+    def _check_structure(self) -> None:
+        _require(self.norm in NORMS, "encoder.norm", self.norm, f"one of {NORMS}")
+        for name in ("gated", "pooler_norm"):
+            _require(isinstance(getattr(self, name), bool), f"encoder.{name}", getattr(self, name), "true or false")
+        bases = self.rotary_bases
+        _require(
+            isinstance(bases, (list, tuple))
+            and len(bases) in (0, self.layers)
+            and all(_is_finite(base) and base >= 1 for base in bases),
+            "encoder.rotary_bases",
+            bases,
+            f"{self.layers} numbers >= 1, one for each layer, or none",
+        )
+        object.__setattr__(self, "rotary_bases", tuple(bases))
+        _require(
+            not bases or self.head_size % 2 == 0,
+            "encoder.head_size",
+            self.head_size,
+            "an even number, for rotary positions",
+        )
 
     @property
     def attention_size(self) -> int:
@@ -183,8 +224,12 @@ class LayerQuantization:
         return CODE_TYPES[getattr(self, use)]
 
     @classmethod
-    def for_bits(cls, bits: int) -> LayerQuantization:
+    def for_bits(cls, bits: int, gated: bool = False) -> LayerQuantization:
         """The code types of this project's own training at 1, 2, 4 or 8 bits.
+
+        Args:
+            bits: Of every activation that enters a matrix product.
+            gated: Whether feed-forward layers are: then what lies between their products has both signs.
 
         Raises:
             FormatError: Any other number of bits.
@@ -196,7 +241,7 @@ class LayerQuantization:
             probability=unsigned,
             context=signed,
             ffn=signed,
-            intermediate=unsigned,
+            intermediate=signed if gated else unsigned,
         )
 
 

@@ -80,7 +80,7 @@ def linear_sizes(config: EnsembleConfig) -> dict[str, tuple[int, int]]:
     h, f, width = shape.hidden_size, shape.intermediate_size, shape.attention_size
     fused = config.quantization.fused_qkv
     qkv = {"qkv": (h, 3 * width)} if fused else dict.fromkeys(("query", "key", "value"), (h, width))
-    return {**qkv, "attention_output": (width, h), "ffn_in": (h, f), "ffn_out": (f, h)}
+    return {**qkv, "attention_output": (width, h), "ffn_in": (h, 2 * f if shape.gated else f), "ffn_out": (f, h)}
 
 
 def _linear_specs(linear: str, config: EnsembleConfig, k: int, n: int) -> Iterator[tuple[str, TensorSpec]]:
@@ -108,9 +108,13 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
         for prefix in term_names("embeddings.word", terms):
             yield f"{prefix}.bits", TensorSpec("bits", word, "word embedding bits", channels=width, shareable=True)
             yield f"{prefix}.scale", TensorSpec("scale", word[:2], "word embedding scales", shareable=True)
-        for name, rows in (("position", shape.positions), ("token_type", shape.token_types)):
+        for name, rows in (
+            ("position", 0 if shape.rotary_bases else shape.positions),
+            ("token_type", shape.token_types),
+        ):
             spec = TensorSpec("float", (e, rows, width), "position and type embeddings", shareable=True, half=True)
-            yield f"embeddings.{name}", spec
+            if rows:
+                yield f"embeddings.{name}", spec
         yield from _norm_specs("embeddings.norm", e, width)
         if shape.projected:
             yield from _linear_specs("embeddings.projection", config, width, h)
@@ -123,6 +127,8 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
             yield from _norm_specs(f"layers.{i}.ffn_norm", e, h)
         if config.task.pooled:
             yield from _linear_specs("pooler", config, h, h)
+            if shape.pooler_norm:
+                yield from _norm_specs("pooler.norm", e, h)
         if not config.task.embeds:
             yield "classifier.weight", TensorSpec("float", (e, len(config.labels), h), "classifier")
             yield "classifier.bias", TensorSpec("float", (e, len(config.labels)), "classifier")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.config import ACTIVATIONS
 from bebert_edge.ensemble import PackedEnsemble, term_names
+from bebert_edge.rotary import Rotary
 
 Floats = NDArray[np.float32]
 
@@ -78,10 +79,14 @@ class LoweredLinear:
 
 @dataclass(frozen=True)
 class LoweredQuantizedLinear(LoweredLinear):
-    """A sum of products, then the activation (a number of docs/ops.md), then every quantizer of `outputs`."""
+    """A sum of products, then the activation (a number of docs/ops.md), then every quantizer of `outputs`.
+
+    With `gated`, the activation of the first half of the channels, times the second half.
+    """
 
     activation: int
     outputs: tuple[Quantizer, ...]
+    gated: bool = False
 
     def rows(self, begin: int, end: int) -> LoweredQuantizedLinear:
         """Output channels `begin` .. `end - 1` only."""
@@ -126,11 +131,15 @@ class LoweredAttention:
 
 @dataclass(frozen=True)
 class LoweredNorm:
-    """An AddLayerNormQuantize, `gamma` and `beta` `[E, C]`. Each quantizer of `outputs` but the first is a Quantize."""
+    """An AddLayerNormQuantize, `gamma` and `beta` `[E, C]`. Each quantizer of `outputs` but the first is a Quantize.
+
+    With `keeps_sum`, what goes on beside the codes is not the normalized sum but the sum itself.
+    """
 
     gamma: Floats
     beta: Floats
     outputs: tuple[Quantizer, ...]
+    keeps_sum: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,21 +154,24 @@ class LoweredWords:
 class LoweredEmbedding:
     """Word rows, a sum of tables, and the tables (float32 or float16) added to them; leading axes are 1 or E.
 
-    `projection` follows the norm where tables are of another width than the layers: its sum is the hidden state, which
-    its outputs quantize.
+    A table that the encoder does not have is None. `projection` follows the norm where tables are of another width than
+    the layers: its sum is the hidden state, which its outputs quantize.
     """
 
     k: int
     words: tuple[LoweredWords, ...]
-    position: NDArray[Any]
-    token_type: NDArray[Any]
+    position: NDArray[Any] | None
+    token_type: NDArray[Any] | None
     norm: LoweredNorm
     projection: LoweredQuantizedLinear | None
 
 
 @dataclass(frozen=True)
 class LoweredLayer:
-    """The seven ops of a layer. `qkv` is one linear for query, key and value side by side, or one for each."""
+    """The seven ops of a layer. `qkv` is one linear for query, key and value side by side, or one for each.
+
+    Where there is a `rotary`, queries and keys are rotated before they are quantized.
+    """
 
     qkv: tuple[LoweredQuantizedLinear, ...]
     attention: LoweredAttention
@@ -168,14 +180,27 @@ class LoweredLayer:
     ffn_in: LoweredQuantizedLinear
     ffn_out: LoweredLinear
     ffn_norm: LoweredNorm
+    rotary: Rotary | None
+
+    @property
+    def query_key_value(self) -> tuple[LoweredQuantizedLinear, ...]:
+        """A linear for each of query, key and value."""
+        if len(self.qkv) == 3:
+            return self.qkv
+        (fused,), width = self.qkv, self.attention.width
+        return tuple(fused.rows(i * width, (i + 1) * width) for i in range(3))
 
 
 @dataclass(frozen=True)
 class LoweredPooler:
-    """A linear of the first token, whose input the last layer's `ffn_norm` quantizes, and a float activation."""
+    """A linear of the first token, whose input the last layer's `ffn_norm` quantizes, and a float activation.
+
+    `norm`, if any, is the weight and bias `[E, H]` of the float LayerNorm of that.
+    """
 
     linear: LoweredLinear
     activation: str
+    norm: tuple[Floats, Floats] | None
 
 
 @dataclass(frozen=True)
@@ -250,8 +275,8 @@ class _Lowering:
         quantizers, sources = self.inputs([name], code)
         return LoweredLinear(self.products(name, code, sources)), quantizers
 
-    def norm(self, name: str, outputs: tuple[Quantizer, ...]) -> LoweredNorm:
-        return LoweredNorm(self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], outputs)
+    def norm(self, name: str, outputs: tuple[Quantizer, ...], keeps_sum: bool = False) -> LoweredNorm:
+        return LoweredNorm(self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], outputs, keeps_sum)
 
     def qkv_names(self, i: int) -> list[str]:
         uses = ("qkv",) if self.config.quantization.fused_qkv else ("query", "key", "value")
@@ -303,8 +328,14 @@ class _Lowering:
             outputs=outputs,
         )
 
+    def rotary(self, i: int) -> Rotary | None:
+        encoder = self.config.encoder
+        bases = encoder.rotary_bases
+        return Rotary.of(bases[i], self.config.max_length, encoder.head_size) if bases else None
+
     def layer(self, i: int) -> LoweredLayer:
-        name = f"layers.{i}"
+        name, encoder = f"layers.{i}", self.config.encoder
+        pre_norm, last = encoder.norm == "pre", i == encoder.layers - 1
         attention_output, context = self.linear(f"{name}.attention_output", self.layer_code(i, "context"))
         ffn_code = self.layer_code(i, "ffn")
         ffn_inputs, sources = self.inputs([f"{name}.ffn_in"], ffn_code)
@@ -313,14 +344,16 @@ class _Lowering:
             qkv=self.qkv(i),
             attention=self.attention(i, context),
             attention_output=attention_output,
-            attention_norm=self.norm(f"{name}.attention_norm", ffn_inputs),
+            attention_norm=self.norm(f"{name}.attention_norm", ffn_inputs, pre_norm),
             ffn_in=LoweredQuantizedLinear(
                 self.products(f"{name}.ffn_in", ffn_code, sources),
-                ACTIVATION_NUMBERS[self.config.encoder.activation],
+                ACTIVATION_NUMBERS[encoder.activation],
                 intermediate,
+                encoder.gated,
             ),
             ffn_out=ffn_out,
-            ffn_norm=self.norm(f"{name}.ffn_norm", self.hidden_quantizers(i + 1)),
+            ffn_norm=self.norm(f"{name}.ffn_norm", self.hidden_quantizers(i + 1), pre_norm and not last),
+            rotary=self.rotary(i),
         )
 
     def words(self, term: str) -> LoweredWords:
@@ -337,8 +370,8 @@ class _Lowering:
         return LoweredEmbedding(
             k=self.config.encoder.embedding_size,
             words=tuple(self.words(term) for term in self.terms("embeddings.word")),
-            position=self.tensors["embeddings.position"],
-            token_type=self.tensors["embeddings.token_type"],
+            position=self.tensors.get("embeddings.position"),
+            token_type=self.tensors.get("embeddings.token_type"),
             norm=self.norm("embeddings.norm", outputs),
             projection=projection,
         )
@@ -347,7 +380,10 @@ class _Lowering:
         if not self.config.task.pooled:
             return None
         linear, _ = self.linear("pooler", CODE_TYPES[self.config.quantization.pooler])
-        return LoweredPooler(linear, self.config.encoder.pooler_activation)
+        norm = None
+        if self.config.encoder.pooler_norm:
+            norm = self.tensors["pooler.norm.weight"], self.tensors["pooler.norm.bias"]
+        return LoweredPooler(linear, self.config.encoder.pooler_activation, norm)
 
     def classifier(self) -> LoweredClassifier | None:
         if self.config.task.embeds:

@@ -126,6 +126,12 @@ def quantize(x: Floats, shift: Floats, inverse_step: Floats, *, output_code: Cod
     return _quantize(activate(x, activation), shift, inverse_step, output_code)
 
 
+def gated_quantize(x: Floats, shift: Floats, inverse_step: Floats, *, output_code: Code, activation: int = 0) -> Codes:
+    """`x [M, T, 2 C]` -> codes `[E, T, stored C]` of the activation of the first half times the second."""
+    first, second = np.split(x, 2, axis=-1)
+    return _quantize(activate(first, activation) * second, shift, inverse_step, output_code)
+
+
 def packed_binary_matmul(
     codes: Codes, weight: Codes, scale: Floats, bias: Floats, *, k: int, input_code: Code
 ) -> Floats:
@@ -246,11 +252,29 @@ def _linear(linear: LoweredLinear, codes: Sequence[Codes]) -> Floats:
 
 
 def _quantized_linear(linear: LoweredQuantizedLinear, codes: Sequence[Codes]) -> list[Codes]:
-    return _codes(activate(_linear(linear, codes), linear.activation), linear.outputs)
+    y = _linear(linear, codes)
+    op = gated_quantize if linear.gated else quantize
+    return [
+        op(y, output.shift, output.inverse_step, output_code=output.code.triple, activation=linear.activation)
+        for output in linear.outputs
+    ]
 
 
 def _codes(y: Floats, outputs: Sequence[Quantizer]) -> list[Codes]:
     return [_quantize(y, output.shift, output.inverse_step, output.code.triple) for output in outputs]
+
+
+def _query_key_value(layer: LoweredLayer, codes: Sequence[Codes], positions: Ids) -> tuple[list[Codes], Sequence[int]]:
+    """The tensors that hold query, key and value, and the channels at which they begin in them."""
+    width = layer.attention.width
+    if layer.rotary is not None:
+        *turned, value = layer.query_key_value
+        query, key = (
+            _codes(layer.rotary.rotate(_linear(linear, codes), positions), linear.outputs)[0] for linear in turned
+        )
+        return [query, key, *_quantized_linear(value, codes)], (0, 0, 0)
+    attended = [_quantized_linear(linear, codes)[0] for linear in layer.qkv]
+    return (attended * 3, (0, width, 2 * width)) if len(attended) == 1 else (attended, (0, 0, 0))
 
 
 def _attention(
@@ -287,16 +311,13 @@ def _norm(norm: LoweredNorm, x: Floats, residual: Floats, epsilon: float) -> tup
         epsilon=epsilon,
         output_code=first.code.triple,
     )
-    return y, [codes, *_codes(y, others)]
+    return x + residual if norm.keeps_sum else y, [codes, *_codes(y, others)]
 
 
 def _layer(
-    layer: LoweredLayer, hidden: Floats, codes: Sequence[Codes], offsets: Ids, epsilon: float
+    layer: LoweredLayer, hidden: Floats, codes: Sequence[Codes], positions: Ids, offsets: Ids, epsilon: float
 ) -> tuple[Floats, list[Codes]]:
-    attended = [_quantized_linear(linear, codes)[0] for linear in layer.qkv]
-    channels = (0, 0, 0)
-    if len(attended) == 1:
-        attended, channels = attended * 3, (0, layer.attention.width, 2 * layer.attention.width)
+    attended, channels = _query_key_value(layer, codes, positions)
     context = _attention(layer.attention, attended, channels, offsets)
     hidden, codes = _norm(layer.attention_norm, _linear(layer.attention_output, context), hidden, epsilon)
     intermediate = _quantized_linear(layer.ffn_in, codes)
@@ -331,14 +352,15 @@ def forward(
         packed_binary_embedding(input_ids[real], words.weight, words.scale, k=embedding.k) for words in embedding.words
     )
     rows = word + second[0] if second else word
-    position, token_type = (x.astype(np.float32) for x in (embedding.position, embedding.token_type))
-    table = position[:, columns] + token_type[:, types[real]]
-    hidden, codes = _norm(embedding.norm, rows, table, model.epsilon)
+    places = ((embedding.position, columns), (embedding.token_type, types[real]))
+    tables = [table[:, index].astype(np.float32) for table, index in places if table is not None]
+    residual = sum(tables[1:], tables[0]) if tables else np.zeros_like(rows)
+    hidden, codes = _norm(embedding.norm, rows, residual, model.epsilon)
     if embedding.projection is not None:
         hidden = _linear(embedding.projection, codes)
         codes = _codes(hidden, embedding.projection.outputs)
     for layer in model.layers:
-        hidden, codes = _layer(layer, hidden, codes, offsets, model.epsilon)
+        hidden, codes = _layer(layer, hidden, codes, columns, offsets, model.epsilon)
 
     config, task = ensemble.config, ensemble.config.task
     if task.embeds:
@@ -349,15 +371,20 @@ def forward(
         members = classify(model.classifier, hidden)
         return _pad(combine(members, config), real), _pad(members, real)
     assert model.pooler is not None
-    members = classify(model.classifier, _pool(model.pooler, [code[:, offsets[:-1]] for code in codes]))
+    members = classify(model.classifier, _pool(model.pooler, [code[:, offsets[:-1]] for code in codes], model.epsilon))
     return combine(members, config), members
 
 
-def _pool(pooler: LoweredPooler, codes: Sequence[Codes]) -> Floats:
+def _pool(pooler: LoweredPooler, codes: Sequence[Codes], epsilon: float) -> Floats:
     dense = _linear(pooler.linear, codes)
-    if pooler.activation == "tanh":
-        return np.tanh(dense)
-    return activate(dense, ACTIVATION_NUMBERS[pooler.activation])
+    y = np.tanh(dense) if pooler.activation == "tanh" else activate(dense, ACTIVATION_NUMBERS[pooler.activation])
+    if pooler.norm is None:
+        return y
+    weight, bias = pooler.norm
+    deviation = y - y.mean(-1, keepdims=True)
+    variance = (deviation * deviation).mean(-1, keepdims=True)
+    normal: Floats = deviation / np.sqrt(variance + np.float32(epsilon))
+    return normal * weight[:, None] + bias[:, None]
 
 
 def _pad(x: Floats, real: NDArray[np.bool_]) -> Floats:

@@ -13,6 +13,7 @@ with bit-identical codes. Runtimes inline the bodies and fold what depends on co
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Sequence  # noqa: UP035 - onnxscript takes that of collections.abc for a class on Python 3.10
 
 import numpy as np
@@ -52,6 +53,16 @@ def Quantize(
 ) -> UINT8[...]:
     """See docs/ops.md."""
     return detail.Store(detail.Activate(x, activation=activation), shift, inverse_step, code=output_code)
+
+
+@script(ops)
+def GatedQuantize(
+    x: FLOAT[...], shift: FLOAT[...], inverse_step: FLOAT[...], output_code: Sequence[int], activation: int
+) -> UINT8[...]:
+    """See docs/ops.md."""
+    first, second = op.Split(x, num_outputs=2, axis=-1)
+    y = op.Mul(detail.Activate(first, activation=activation), second)
+    return detail.Store(y, shift, inverse_step, code=output_code)
 
 
 @script(ops)
@@ -165,11 +176,20 @@ OPS = (
     BinaryAttention,
     AddLayerNormQuantize,
 )
+"""What every model has."""
+
+RARE_OPS = (GatedQuantize,)
+"""What only models have that use it: the others' files stay as they are."""
 
 
-def function_protos() -> list[onnx.FunctionProto]:
-    """Every op and its parts, to be attached to a model whose opset is 18."""
-    protos = [function.to_function_proto() for function in (*function_parts.PARTS, *OPS)]  # callees first
+def function_protos(used: Collection[str] = ()) -> list[onnx.FunctionProto]:
+    """The ops and their parts, to be attached to a model whose opset is 18.
+
+    Args:
+        used: Op types of the model's nodes.
+    """
+    rare = [function for function in RARE_OPS if function.name in used]
+    protos = [function.to_function_proto() for function in (*function_parts.PARTS, *OPS, *rare)]  # callees first
     for proto in protos:
         # onnxscript leaves out domains that only the branches of an `If` use.
         del proto.opset_import[:]

@@ -21,6 +21,7 @@ from bebert_edge.exporters.functions import function_protos, opset_imports
 from bebert_edge.exporters.heads import answer, output_infos, reads_first_tokens
 from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.exporters.nodes import Graph, numbered
+from bebert_edge.exporters.rotary import rotated_query_key_value
 from bebert_edge.lowering import LoweredEmbedding, LoweredLayer, lower
 
 IR_VERSION = 8
@@ -54,7 +55,7 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
             list(graph.initializers.values()),
             doc_string=f"Binary ensemble BERT of {ensemble.config.members} members",
         ),
-        functions=function_protos(),
+        functions=function_protos({node.op_type for node in graph.nodes}),
         opset_imports=opset_imports(),
         ir_version=IR_VERSION,
         producer_name="bebert-edge",
@@ -124,9 +125,21 @@ def _embed(graph: Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: 
         graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], name, k=embedding.k)
         word = graph.node("Add", [word, name], "embeddings.word.sum") if word else name
 
-    position = _table(graph, embedding.position, tokens.positions, "embeddings.position")
-    token_type = _table(graph, embedding.token_type, tokens.types, "embeddings.token_type")
-    place = graph.node("Add", [position, token_type], "embeddings.place")
+    tables = [
+        _table(graph, table, rows, name)
+        for table, rows, name in (
+            (embedding.position, tokens.positions, "embeddings.position"),
+            (embedding.token_type, tokens.types, "embeddings.token_type"),
+        )
+        if table is not None
+    ]
+    if len(tables) == 2:
+        place = graph.node("Add", tables, "embeddings.place")
+    elif tables:
+        (place,) = tables
+    else:
+        graph.node("Shape", [word], "embeddings.shape")
+        place = graph.node("ConstantOfShape", ["embeddings.shape"], "embeddings.place")
     hidden, codes = graph.norm(embedding.norm, word, place, epsilon, "embeddings.norm")
     if embedding.projection is None:
         return hidden, codes
@@ -160,7 +173,12 @@ def _layer(
         query_codes = _first(graph, codes, tokens, f"{name}.first_codes")
         (hidden,) = _first(graph, [hidden], tokens, f"{name}.residual")
         offsets = [tokens.first_offsets, tokens.offsets]
-    attended, channels = _query_key_value(graph, layer, query_codes, codes, name)
+    if layer.rotary is None:
+        attended, channels = _query_key_value(graph, layer, query_codes, codes, name)
+    else:
+        attended, channels = rotated_query_key_value(
+            graph, layer, layer.rotary, query_codes, codes, tokens.positions, name
+        )
     context = graph.attention(layer.attention, attended, channels, offsets, f"{name}.attention")
     projected = graph.linear(layer.attention_output, context, f"{name}.attention_output")
     hidden, codes = graph.norm(layer.attention_norm, projected, hidden, epsilon, f"{name}.attention_norm")

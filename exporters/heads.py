@@ -53,6 +53,8 @@ def answer(graph: Graph, model: LoweredEnsemble, hidden: str, codes: list[str], 
     assert model.pooler is not None
     dense = graph.linear(model.pooler.linear, codes, "pooler.dense")
     pooled = _activate(graph, dense, model.pooler.activation, "pooler")
+    if model.pooler.norm is not None:
+        pooled = _layer_norm(graph, pooled, *model.pooler.norm, model.epsilon, "pooler.norm")
     _classify(graph, model.classifier, pooled, members)
     _combine(graph, config, members, combined)
 
@@ -74,6 +76,18 @@ def _activate(graph: Graph, x: str, activation: str, name: str) -> str:
     graph.node("Add", [f"{name}.erf", constants[1]], f"{name}.twice_phi")
     graph.node("Mul", [x, f"{name}.twice_phi"], f"{name}.twice")
     return graph.node("Mul", [f"{name}.twice", constants[2]], name)
+
+
+def _layer_norm(
+    graph: Graph, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32], epsilon: float, name: str
+) -> str:
+    """Of floats that do not become codes, with weight and bias `[E, C]`."""
+    ones = graph.constant(f"{name}.ones", np.ones(weight.shape[1:], np.float32), "graph")
+    graph.node("LayerNormalization", [x, ones], f"{name}.normal", epsilon=epsilon)
+    gamma = graph.constant(f"{name}.gamma", weight[:, None], "layer norms")
+    beta = graph.constant(f"{name}.beta", bias[:, None], "layer norms")
+    graph.node("Mul", [f"{name}.normal", gamma], f"{name}.scaled")
+    return graph.node("Add", [f"{name}.scaled", beta], name)
 
 
 # Tasks on tokens

@@ -91,6 +91,10 @@ class Graph:
 
     def quantized_linear(self, linear: LoweredQuantizedLinear, codes: list[str], name: str) -> list[str]:
         """Returns the names of the codes of each output quantizer: of one product and one quantizer in one op."""
+        if linear.gated:
+            return self.quantize(
+                self.linear(linear, codes, f"{name}.halves"), linear.outputs, name, linear.activation, "GatedQuantize"
+            )
         if len(linear.products) > 1 or len(linear.outputs) > 1:
             return self.quantize(self.linear(linear, codes, name), linear.outputs, f"{name}.codes", linear.activation)
         (product,), (output,) = linear.products, linear.outputs
@@ -98,12 +102,14 @@ class Graph:
         attributes: dict[str, Any] = {"output_code": output.code.triple, "activation": linear.activation}
         return [self.op("PackedBinaryMatMulQuantize", inputs, name, **product.attributes, **attributes)]
 
-    def quantize(self, x: str, quantizers: Sequence[Quantizer], name: str, activation: int = 0) -> list[str]:
+    def quantize(
+        self, x: str, quantizers: Sequence[Quantizer], name: str, activation: int = 0, op: str = "Quantize"
+    ) -> list[str]:
         """Returns the names of the codes of a float tensor by each quantizer."""
         names = [numbered(name, i) for i in range(len(quantizers))]
         for output, quantizer in zip(names, quantizers, strict=True):
             inputs, code = [x, *self.quantizer(output, quantizer)], quantizer.code.triple
-            self.op("Quantize", inputs, output, output_code=code, activation=activation)
+            self.op(op, inputs, output, output_code=code, activation=activation)
         return names
 
     def _product(self, product: LoweredProduct, codes: list[str], name: str) -> list[str]:
@@ -141,7 +147,7 @@ class Graph:
         return names
 
     def norm(self, norm: LoweredNorm, x: str, residual: str, epsilon: float, name: str) -> tuple[str, list[str]]:
-        """Returns the names of the float output and of the codes of each quantizer."""
+        """Returns the names of the float tensor that goes on and of the codes of each quantizer."""
         first, *others = norm.outputs
         outputs = [name, f"{name}.codes"]
         inputs = [
@@ -153,7 +159,8 @@ class Graph:
         ]
         code = first.code.triple
         self.op("AddLayerNormQuantize", inputs, name, outputs=outputs, epsilon=epsilon, output_code=code)
-        return name, [outputs[1], *self.quantize(name, others, f"{name}.more_codes")]
+        names = [outputs[1], *self.quantize(name, others, f"{name}.more_codes")]
+        return self.node("Add", [x, residual], f"{name}.sum") if norm.keeps_sum else name, names
 
 
 def numbered(name: str, i: int) -> str:

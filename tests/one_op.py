@@ -16,12 +16,13 @@ from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_impor
 OUTPUTS = {
     "PackedBinaryEmbedding": [np.float32],
     "Quantize": [np.uint8],
+    "GatedQuantize": [np.uint8],
     "PackedBinaryMatMul": [np.float32],
     "PackedBinaryMatMulQuantize": [np.uint8],
     "BinaryAttention": [np.uint8],
     "AddLayerNormQuantize": [np.float32, np.uint8],
 }
-FUNCTIONS = function_protos()
+FUNCTIONS = function_protos(OUTPUTS)
 
 
 def model_of(

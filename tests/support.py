@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,8 @@ def random_ensemble(
     embedding_size: int = 0,
     terms: int = 1,
     fused_qkv: bool = True,
+    token_types: int = 2,
+    structure: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> PackedEnsemble:
     """A valid ensemble of random weights whose codes take many different values.
@@ -117,10 +119,13 @@ def random_ensemble(
         bits: Activations of 1, 2, 4 or 8 bits, or the code types of every layer.
         task: Instead of `problem` and `text_pair`; then `labels` are those that its type asks for.
         shared_embeddings: Store one table of each kind for all members.
+        structure: More fields of the encoder, those that BERT's own structure does not need.
     """
     task = task or TaskConfig(problem=problem, text_pair=text_pair)
     labels = () if task.embeds else SPAN_LABELS if task.type == "question-answering" else labels
-    layer = bits if isinstance(bits, LayerQuantization) else LayerQuantization.for_bits(bits)
+    structure = structure or {}
+    gated = structure.get("gated", False)
+    layer = bits if isinstance(bits, LayerQuantization) else LayerQuantization.for_bits(bits, gated)
     config = EnsembleConfig(
         members=members,
         member_weights=tuple(member_weights or [1 / members] * members),
@@ -131,12 +136,13 @@ def random_ensemble(
             heads=heads,
             intermediate_size=intermediate_size,
             positions=max_length,
-            token_types=2,
+            token_types=token_types,
             layer_norm_epsilon=1e-12,
             activation=activation,
             head_size=head_size,
             pooler_activation=pooler_activation,
             embedding_size=embedding_size,
+            **structure,
         ),
         quantization=QuantizationConfig(
             (layer,) * layers, layer.hidden, terms, fused_qkv, embedding=layer.hidden if embedding_size else None
@@ -210,7 +216,7 @@ def random_batch(
     return {
         "input_ids": rng.integers(len(SPECIAL_TOKENS), ensemble.config.encoder.vocab_size, shape) * mask,
         "attention_mask": mask,
-        "token_type_ids": rng.integers(0, ensemble.config.encoder.token_types, shape) * mask,
+        "token_type_ids": rng.integers(0, max(1, ensemble.config.encoder.token_types), shape) * mask,
     }
 
 

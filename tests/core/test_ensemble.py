@@ -43,6 +43,8 @@ def test_a_saved_ensemble_loads_as_it_was(bits: int, tmp_path: Path) -> None:
         {"bits": replace(LayerQuantization.for_bits(1), scores="boolean")},
         {"head_size": 8},
         {"embedding_size": 10, "terms": 2},
+        {"token_types": 0, "structure": {"norm": "pre", "gated": True, "pooler_norm": True}},
+        {"head_size": 8, "structure": {"rotary_bases": (160000, 1e4)}},
     ],
 )
 def test_every_structure_loads_as_it_was(structure: dict[str, Any], tmp_path: Path) -> None:
@@ -68,6 +70,7 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
     keys = {*written, *written["encoder"], *written["quantization"], *written["quantization"]["layers"][0]}
     unusual = {"combination", "temperature", "head_size", "pooler_activation", "terms", "fused_qkv", "scores"}
     unusual |= {"embedding_size", "embedding"}
+    unusual |= {"norm", "gated", "rotary_bases", "pooler_norm"}
     assert not keys & unusual
 
 
@@ -76,6 +79,13 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
     [
         ("encoder", "head_size", -1, "encoder.head_size is -1"),
         ("encoder", "pooler_activation", "swish", "encoder.pooler_activation is 'swish'"),
+        ("encoder", "norm", "none", "encoder.norm is 'none'"),
+        ("encoder", "gated", 1, "encoder.gated is 1, expected true or false"),
+        ("encoder", "pooler_norm", None, "encoder.pooler_norm is None, expected true or false"),
+        ("encoder", "token_types", -1, "encoder.token_types is -1, expected an integer >= 0"),
+        ("encoder", "rotary_bases", [1e4], "encoder.rotary_bases is [10000.0], expected 2 numbers >= 1"),
+        ("encoder", "rotary_bases", [1e4, 0.5], "encoder.rotary_bases is [10000.0, 0.5], expected 2 numbers >= 1"),
+        ("encoder", "rotary_bases", 1e4, "encoder.rotary_bases is 10000.0, expected 2 numbers >= 1"),
         ("quantization", "terms", 3, "quantization.terms is 3, expected 1 or 2"),
         ("quantization", "fused_qkv", 1, "quantization.fused_qkv is 1"),
         ("encoder", "embedding_size", 0.5, "encoder.embedding_size is 0.5"),
@@ -89,6 +99,11 @@ def test_a_wrong_structure_is_refused(section: str, key: str, value: object, exp
     written[section][key] = value
     with pytest.raises(FormatError, match=re.escape(expected)):
         EnsembleConfig.from_json(json.dumps(written))
+
+
+def test_rotary_positions_want_pairs_of_channels() -> None:
+    with pytest.raises(FormatError, match=r"head_size is 5, expected an even number, for rotary positions"):
+        random_ensemble(head_size=5, structure={"rotary_bases": (1e4, 1e4)})
 
 
 def test_boolean_scores_want_boolean_probabilities() -> None:

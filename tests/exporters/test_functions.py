@@ -179,6 +179,26 @@ def test_quantize(
     assert_equal(found, reference.quantize(*arguments, **attributes))
 
 
+@SMALL
+@given(seeds, st.integers(0, 3), st.booleans(), st.integers(0, 5), sizes, codes, st.integers(0, 2), evaluators)
+def test_gated_quantize(
+    seed: int,
+    members: int,
+    shared: bool,
+    tokens: int,
+    channels: int,
+    code: CodeType,
+    activation: int,
+    evaluator: bool,
+) -> None:
+    draw = Draw(seed)
+    x = 3 * draw.floats(1 if shared else members, tokens, 2 * channels)
+    arguments = x, draw.floats(members, channels), draw.positive(members, channels)
+    attributes: dict[str, Any] = {"output_code": code.triple, "activation": activation}
+    found = run_body("GatedQuantize", *arguments, evaluator=evaluator, **attributes)
+    assert_equal(found, reference.gated_quantize(*arguments, **attributes))
+
+
 @pytest.mark.parametrize("evaluator", [False, True])
 def test_gelu_is_the_same_number_everywhere(evaluator: bool) -> None:
     """A product of one sign code, 0 * scale + bias, gives the activation any input through its bias."""

@@ -24,6 +24,15 @@ from bebert_edge.exporters import build_model
 from support import random_batch, random_ensemble
 
 BIBERT = LayerQuantization("sign", "sign", "bool", "ternary", "sign", "ternary")
+ROTARY: dict[str, Any] = {"head_size": 8, "structure": {"rotary_bases": (100.0, 1e4)}}
+MODERN: dict[str, Any] = {
+    "head_size": 8,
+    "activation": "gelu",
+    "pooler_activation": "gelu",
+    "token_types": 0,
+    "structure": {"norm": "pre", "gated": True, "rotary_bases": (1.6e5, 1e4), "pooler_norm": True},
+}
+"""As in ModernBERT."""
 STRUCTURES: dict[str, dict[str, Any]] = {
     "boolean scores": {"bits": replace(BIBERT, scores="boolean")},
     "query, key and value apart": {"fused_qkv": False},
@@ -36,6 +45,17 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "wide embeddings": {"bits": 1, "embedding_size": 70, "fused_qkv": False},
     "narrow embeddings, two terms": {"embedding_size": 10, "terms": 2},
     "two terms, apart": {"bits": 1, "terms": 2, "fused_qkv": False},
+    "no token types": {"token_types": 0},
+    "norms before": {"structure": {"norm": "pre"}},
+    "gated": {"structure": {"gated": True}},
+    "gated by gelu, two terms": {"activation": "gelu", "terms": 2, "structure": {"gated": True}},
+    "norm behind the pooler": {"structure": {"pooler_norm": True}},
+    "rotary": ROTARY,
+    "rotary, apart": {**ROTARY, "fused_qkv": False},
+    "rotary, two terms": {**ROTARY, "terms": 2},
+    "rotary, without token types": {**ROTARY, "token_types": 0, "shared_embeddings": True},
+    "modern, 1 bit": {**MODERN, "bits": 1},
+    "modern, 4 bits": MODERN,
 }
 Feed = dict[str, np.ndarray]
 
@@ -85,6 +105,39 @@ def test_every_structure_is_the_reference_s(structure: str, native: bool) -> Non
     found = session(build_model(ensemble)[0], native=native).run(["logits", "member_logits"], feed)
     for f, e in zip(found, expected(ensemble, feed), strict=True):
         np.testing.assert_allclose(f, e, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])
+@pytest.mark.parametrize("bits", [1, 2, 8])
+def test_codes_of_a_modern_encoder_are_the_reference_s(
+    bits: int, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble = random_ensemble(bits=bits, **MODERN)
+    feed = random_batch(ensemble, [5, 1, 14, 30])
+    recorded: list[np.ndarray] = []
+    ops_of_codes = {
+        "BinaryAttention": "binary_attention",
+        "GatedQuantize": "gated_quantize",
+        "AddLayerNormQuantize": "add_layer_norm_quantize",
+    }
+    for name in ops_of_codes.values():
+        compute = getattr(reference, name)
+
+        def record(*args: Any, compute: Any = compute, **kwargs: Any) -> Any:
+            result = compute(*args, **kwargs)
+            recorded.append(result[1] if isinstance(result, tuple) else result)
+            return result
+
+        monkeypatch.setattr(reference, name, record)
+    expected(ensemble, feed)
+    model, _ = build_model(ensemble)
+    codes_of(model)
+    names = [node.output[-1] for node in model.graph.node if node.op_type in ops_of_codes]
+    found = session(model, native=native).run(names, feed)
+    first = [0, 5, 6, 20]
+    for name, f, r in zip(names, found, recorded, strict=True):
+        np.testing.assert_array_equal(f, r if f.shape == r.shape else r[:, first], err_msg=name)
+        assert len(np.unique(f)) > 1, name
 
 
 def test_terms_of_one_quantizer_share_its_codes() -> None:
