@@ -35,6 +35,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
         "head_size": 0,
         "pooler_activation": "tanh",
         "embedding_size": 0,
+        "distinct_layers": 0,
         "norm": "post",
         "gated": False,
         "rotary_bases": (),
@@ -96,6 +97,7 @@ class EncoderConfig:
 
     `head_size` 0 stands for `hidden_size / heads`, and becomes that number. `embedding_size` is the width
     of the embedding tables: 0 stands for `hidden_size` and becomes that; any other needs a projection.
+    `distinct_layers` is how many sets of weights the layers have, each used by as many in a row; 0 stands for `layers`.
 
     `norm` is where the LayerNorms of a layer are: `post`, after each residual sum, which goes on normalized, or `pre`,
     before each product, and the sum goes on as it is. With `gated` the first feed-forward product has twice
@@ -116,6 +118,7 @@ class EncoderConfig:
     head_size: int = 0
     pooler_activation: str = "tanh"
     embedding_size: int = 0
+    distinct_layers: int = 0
     norm: str = "post"
     gated: bool = False
     rotary_bases: tuple[float, ...] = ()
@@ -124,10 +127,18 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "positions"):
             _require(_is_int(getattr(self, name), 1), f"encoder.{name}", getattr(self, name), "an integer >= 1")
-        for name in ("head_size", "embedding_size", "token_types"):
+        for name in ("head_size", "embedding_size", "distinct_layers", "token_types"):
             _require(_is_int(getattr(self, name), 0), f"encoder.{name}", getattr(self, name), "an integer >= 0")
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.hidden_size)
+        if self.distinct_layers == 0:
+            object.__setattr__(self, "distinct_layers", self.layers)
+        _require(
+            self.layers % self.distinct_layers == 0,
+            "encoder.distinct_layers",
+            self.distinct_layers,
+            f"a divisor of layers {self.layers}",
+        )
         if self.head_size == 0:
             _require(
                 self.hidden_size % self.heads == 0,
@@ -178,6 +189,11 @@ class EncoderConfig:
         """Whether embeddings have another width than the layers, with a linear between."""
         return self.embedding_size != self.hidden_size
 
+    @property
+    def weights_of_layers(self) -> tuple[int, ...]:
+        """Which of the distinct layers each layer is, e.g. (0, 0, 1, 1)."""
+        return tuple(i // (self.layers // self.distinct_layers) for i in range(self.layers))
+
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""
         section = asdict(self)
@@ -185,6 +201,8 @@ class EncoderConfig:
             section["head_size"] = 0
         if not self.projected:
             section["embedding_size"] = 0
+        if self.distinct_layers == self.layers:
+            section["distinct_layers"] = 0
         return _without_defaults(section, "encoder")
 
 
@@ -277,7 +295,7 @@ class QuantizationConfig:
         """The same number of bits everywhere in an encoder."""
         layer = LayerQuantization.for_bits(bits)
         embedding = layer.hidden if encoder.projected else None
-        return cls(layers=(layer,) * encoder.layers, pooler=layer.hidden, embedding=embedding)
+        return cls(layers=(layer,) * encoder.distinct_layers, pooler=layer.hidden, embedding=embedding)
 
 
 @dataclass(frozen=True)
@@ -376,10 +394,10 @@ class EnsembleConfig:
             f"{self.members} finite numbers with sum 1",
         )
         _require(
-            len(self.quantization.layers) == self.encoder.layers,
+            len(self.quantization.layers) == self.encoder.distinct_layers,
             "quantization.layers",
             f"a list of {len(self.quantization.layers)}",
-            f"a list of {self.encoder.layers}, one for each layer",
+            f"a list of {self.encoder.distinct_layers}, one for each layer with weights of its own",
         )
         _require(
             (self.quantization.embedding is not None) == self.encoder.projected,

@@ -118,7 +118,7 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
         yield from _norm_specs("embeddings.norm", e, width)
         if shape.projected:
             yield from _linear_specs("embeddings.projection", config, width, h)
-        for i in range(shape.layers):
+        for i in range(shape.distinct_layers):
             for linear, (k, n) in linear_sizes(config).items():
                 yield from _linear_specs(f"layers.{i}.{linear}", config, k, n)
             for use in ("query", "key", "value", "probability"):

@@ -283,8 +283,8 @@ class _Lowering:
         return [f"layers.{i}.{use}" for use in uses]
 
     def hidden_quantizers(self, i: int) -> tuple[Quantizer, ...]:
-        """The quantizers of layer `i`'s input; after the last layer, the pooler's, or one whose codes nothing reads."""
-        if i == self.config.encoder.layers:
+        """The quantizers of distinct layer `i`'s input; after all, the pooler's, or one whose codes nothing reads."""
+        if i == self.config.encoder.distinct_layers:
             if self.config.task.pooled:
                 return self.inputs(["pooler"], CODE_TYPES[self.config.quantization.pooler])[0]
             ones = np.ones((self.config.members, self.config.encoder.hidden_size), np.float32)
@@ -333,9 +333,12 @@ class _Lowering:
         bases = encoder.rotary_bases
         return Rotary.of(bases[i], self.config.max_length, encoder.head_size) if bases else None
 
-    def layer(self, i: int) -> LoweredLayer:
-        name, encoder = f"layers.{i}", self.config.encoder
-        pre_norm, last = encoder.norm == "pre", i == encoder.layers - 1
+    def layer(self, place: int) -> LoweredLayer:
+        """The layer in one place of the encoder, with the weights of the distinct layer `i`."""
+        encoder = self.config.encoder
+        i, following = (*encoder.weights_of_layers, encoder.distinct_layers)[place : place + 2]
+        name = f"layers.{i}"
+        pre_norm, last = encoder.norm == "pre", place == encoder.layers - 1
         attention_output, context = self.linear(f"{name}.attention_output", self.layer_code(i, "context"))
         ffn_code = self.layer_code(i, "ffn")
         ffn_inputs, sources = self.inputs([f"{name}.ffn_in"], ffn_code)
@@ -352,8 +355,8 @@ class _Lowering:
                 encoder.gated,
             ),
             ffn_out=ffn_out,
-            ffn_norm=self.norm(f"{name}.ffn_norm", self.hidden_quantizers(i + 1), pre_norm and not last),
-            rotary=self.rotary(i),
+            ffn_norm=self.norm(f"{name}.ffn_norm", self.hidden_quantizers(following), pre_norm and not last),
+            rotary=self.rotary(place),
         )
 
     def words(self, term: str) -> LoweredWords:
@@ -397,7 +400,7 @@ def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
     return LoweredEnsemble(
         epsilon=config.encoder.layer_norm_epsilon,
         embedding=lowering.embedding(),
-        layers=tuple(lowering.layer(i) for i in range(config.encoder.layers)),
+        layers=tuple(lowering.layer(place) for place in range(config.encoder.layers)),
         pooler=lowering.pooler(),
         classifier=lowering.classifier(),
     )

@@ -38,7 +38,8 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
         The model (opset 18, IR version 8, with function bodies and metadata), and its bytes by part; what is left of
         the file's size is the graph itself.
     """
-    model, graph = lower(ensemble), Graph()
+    encoder = ensemble.config.encoder
+    model, graph = lower(ensemble), Graph(sharing=encoder.distinct_layers < encoder.layers)
     tokens = _remove_padding(graph)
     hidden, codes = _embed(graph, model.embedding, tokens, model.epsilon)
     for i, layer in enumerate(model.layers):
@@ -169,8 +170,10 @@ def _layer(
 ) -> tuple[str, list[str]]:
     """The seven ops of a layer. If only first tokens are read of the last, it goes on with those: eight."""
     query_codes, offsets = codes, [tokens.offsets, tokens.offsets]
+    # Of layers that share weights: a part of a product's would be one more constant.
+    whole = graph.sharing and len(layer.qkv) == 1 and layer.rotary is None
     if first_only:
-        query_codes = _first(graph, codes, tokens, f"{name}.first_codes")
+        query_codes = codes if whole else _first(graph, codes, tokens, f"{name}.first_codes")
         (hidden,) = _first(graph, [hidden], tokens, f"{name}.residual")
         offsets = [tokens.first_offsets, tokens.offsets]
     if layer.rotary is None:
@@ -179,6 +182,9 @@ def _layer(
         attended, channels = rotated_query_key_value(
             graph, layer, layer.rotary, query_codes, codes, tokens.positions, name
         )
+    if first_only and whole:
+        (query,) = _first(graph, [attended[0]], tokens, f"{name}.query")
+        attended = (query, *attended[1:])
     context = graph.attention(layer.attention, attended, channels, offsets, f"{name}.attention")
     projected = graph.linear(layer.attention_output, context, f"{name}.attention_output")
     hidden, codes = graph.norm(layer.attention_norm, projected, hidden, epsilon, f"{name}.attention_norm")

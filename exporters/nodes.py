@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,21 @@ from bebert_edge.lowering import (
 
 @dataclass
 class Graph:
-    """Nodes and initializers in the order of their creation, and the bytes of the initializers by part."""
+    """Nodes and initializers in the order of their creation, and the bytes of the initializers by part.
 
+    If layers share weights (`sharing`), all constants with the same numbers are one initializer.
+    """
+
+    sharing: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
     parts: Counter[str] = field(default_factory=Counter)
     expanded: set[str] = field(default_factory=set)
+    names: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
 
     def constant(self, name: str, value: NDArray[Any], part: str) -> str:
         """Adds an initializer; all zeros of one shape are one initializer."""
+        name = self._first_name(name, value)
         if value.dtype == np.float32 and not value.any():
             name = "zeros." + "x".join(map(str, value.shape))
         if name not in self.initializers:
@@ -47,12 +54,19 @@ class Graph:
         """Adds float32 constants `[E, C]`; stored as `[E, 1]`, expanded at loading, where a member's are all equal."""
         if value.shape[-1] == 1 or not (value == value[:, :1]).all():
             return self.constant(name, value, part)
+        name = self._first_name(name, value)
         stored = self.constant(f"{name}.stored", value[:, :1], part)
         shape = self.integers(*value.shape)
         expanded = name if value.any() else f"zeros.{value.shape[-1]}"
         if expanded not in self.expanded:
             self.expanded.add(self.node("Expand", [stored, shape], expanded))
         return expanded
+
+    def _first_name(self, name: str, value: NDArray[Any]) -> str:
+        """The name that numbers were first given, if constants are shared."""
+        if not self.sharing:
+            return name
+        return self.names.setdefault((value.dtype.str, value.shape, sha256(value.tobytes()).digest()), name)
 
     def integers(self, *values: int, scalar: bool = False) -> str:
         """Adds an int64 constant that is named by its value."""

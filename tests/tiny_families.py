@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
+    AlbertTokenizer,
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
@@ -50,6 +51,8 @@ SETTINGS = {
     | dict(max_position_embeddings=POSITIONS),
     "electra": _BERT | dict(embedding_size=32),
     "electra small": _BERT | dict(embedding_size=20),
+    "albert": _BERT | dict(embedding_size=20, num_hidden_layers=3, hidden_act="gelu_new"),
+    "albert groups": _BERT | dict(embedding_size=40, num_hidden_layers=4, num_hidden_groups=2),
     "ernie": _BERT | dict(use_task_id=True, type_vocab_size=4),
 }
 """Settings of a tiny model of each `model_type`; variants of one have names of a second word."""
@@ -94,6 +97,7 @@ TOKENIZERS = {
     ),
     "distilbert": lambda: _word_pieces(DistilBertTokenizer),
     "electra": lambda: _word_pieces(BertTokenizer),
+    "albert": lambda: _sentence_pieces(AlbertTokenizer, ["<pad>", "<unk>", "[CLS]", "[SEP]"]),
     "ernie": lambda: _word_pieces(BertTokenizer),
 }
 

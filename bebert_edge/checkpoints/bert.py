@@ -112,7 +112,7 @@ def _tensors(read: Reader, shape: EncoderConfig, trained_positions: int, labels:
     yield from tables(read, shape, trained_positions)
     if shape.projected:
         yield from _linear(read, "embeddings.projection", "bert.embeddings.projection", width, h)
-    for i in range(shape.layers):
+    for i in range(shape.distinct_layers):
         yield from _layer(read, i, shape)
     yield from _linear(read, "pooler", "bert.pooler.dense", h, h)
     yield from classifier(read, labels, h)
@@ -138,6 +138,7 @@ def read(source: Source) -> Member:
         activation=source.config.get("hidden_act", ""),
         pooler_activation=section.get("pooler_activation", "tanh"),
         embedding_size=section.get("embedding_size", 0),
+        distinct_layers=section.get("distinct_layers", 0),
     )
     read = Reader(source)
     tensors = dict(_tensors(read, shape, trained_positions, len(labels)))

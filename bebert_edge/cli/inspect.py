@@ -29,11 +29,17 @@ def inspect(
             print(line)
 
 
+def _sizes(encoder: dict[str, Any], key: str, other: str, meaning: str) -> str:
+    """A size, and another in brackets if that differs."""
+    return f"{encoder[key]}" + (f" ({encoder[other]} {meaning})" if encoder[other] != encoder[key] else "")
+
+
 def _lines(found: dict[str, Any]) -> list[str]:
     task, encoder = found["task"], found["encoder"]
     weights = ", ".join(f"{weight:.3g}" for weight in found["member_weights"])
     shape = (
-        f"{encoder['layers']} layers, hidden {encoder['hidden_size']}, {encoder['heads']} heads, "
+        f"{_sizes(encoder, 'layers', 'distinct_layers', 'distinct')} layers, "
+        f"hidden {_sizes(encoder, 'hidden_size', 'embedding_size', 'in embeddings')}, {encoder['heads']} heads, "
         f"intermediate {encoder['intermediate_size']}, vocabulary {encoder['vocab_size']}, {encoder['activation']}"
     )
     rows = [

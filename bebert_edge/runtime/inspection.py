@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bebert_edge.config import EnsembleConfig, QuantizationConfig
+from bebert_edge.config import EnsembleConfig
 from bebert_edge.errors import ModelError
 from bebert_edge.metadata import read_metadata
 from bebert_edge.runtime.onnx_file import read_outline
@@ -73,16 +73,18 @@ def _config(config: EnsembleConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "max_length": config.max_length,
         "encoder": asdict(config.encoder),
-        "quantization": quantization_by_layer(config.quantization),
+        "quantization": quantization_by_layer(config),
         "license": config.metadata.get("license", ""),
         "metadata": config.metadata,
     }
 
 
-def quantization_by_layer(quantization: QuantizationConfig) -> dict[str, str]:
+def quantization_by_layer(config: EnsembleConfig) -> dict[str, str]:
     """Code types by range of equal layers, e.g. `{"layers 0-2": "hidden int4, ...", "pooler": "int4"}`."""
     runs: list[tuple[int, int, str]] = []
-    for i, layer in enumerate(quantization.layers):
+    quantization = config.quantization
+    for i, weights in enumerate(config.encoder.weights_of_layers):
+        layer = quantization.layers[weights]
         text = ", ".join(f"{use} {code}" for use, code in layer.codes().items())
         if layer.scores != "softmax":
             text += f", {layer.scores} scores"
@@ -91,7 +93,8 @@ def quantization_by_layer(quantization: QuantizationConfig) -> dict[str, str]:
         else:
             runs.append((i, i, text))
     described = {f"layers {a}-{b}" if a < b else f"layer {a}": text for a, b, text in runs}
-    return {**described, "pooler": quantization.pooler}
+    projection = {} if quantization.embedding is None else {"projection": quantization.embedding}
+    return {**projection, **described, "pooler": quantization.pooler}
 
 
 def _parts(path: Path, size: int, stated: Mapping[str, int]) -> dict[str, int]:

@@ -42,7 +42,7 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_OF_A_LAYER = re.compile(r"(^|\.)layer\.\d+\.")
+_OF_A_LAYER = re.compile(r"(^|\.)(layer|albert_layers)\.\d+\.")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 _NEW_TENSORS = ("classifier.", "bert.pooler.")
 """Tensors that a backbone may lack: they start new. Any other that is missing would leave random layers unnoticed."""

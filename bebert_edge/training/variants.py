@@ -13,10 +13,11 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
-from transformers.models.bert.modeling_bert import BertEmbeddings
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder
 
-_DEFAULTS: Mapping[str, Any] = {"embedding_size": None}
-"""What each setting is in a BERT."""
+_DEFAULTS: Mapping[str, str] = {"embedding_size": "hidden_size", "distinct_layers": "num_hidden_layers"}
+"""The settings, and whose value each has in a BERT."""
 
 
 class ProjectedEmbeddings(BertEmbeddings):
@@ -34,12 +35,29 @@ class ProjectedEmbeddings(BertEmbeddings):
         return projected
 
 
+class SharedLayers(BertEncoder):
+    """An encoder whose `layer` holds each layer once, used as often in a row as makes `num_hidden_layers` (ALBERT)."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, use_cache: bool | None = None, **kwargs: Any) -> Any:
+        """As `BertEncoder.forward`, without a cache."""
+        repeated = self.config.num_hidden_layers // len(self.layer)
+        for layer in self.layer:
+            for _ in range(repeated):
+                hidden_states = layer(hidden_states, *args, **kwargs)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
+
+
 class BertVariant(BertForSequenceClassification):
     """A BERT for sequence classification with the parts that its configuration names."""
 
     def __init__(self, config: BertConfig) -> None:
+        found, layers = settings(config), config.num_hidden_layers
+        config.num_hidden_layers = found.get("distinct_layers", layers)
         super().__init__(config)
-        if "embedding_size" in settings(config):
+        config.num_hidden_layers = layers
+        if "distinct_layers" in found:
+            self.bert.encoder.__class__ = SharedLayers
+        if "embedding_size" in found:
             self.bert.embeddings = ProjectedEmbeddings(config)
         self.post_init()
 
@@ -47,10 +65,9 @@ class BertVariant(BertForSequenceClassification):
 def settings(config: Any) -> dict[str, Any]:
     """The settings of a configuration, or of the `config.json` of a model, by which it is no plain BERT."""
     content = config if isinstance(config, Mapping) else vars(config)
-    found = {name: content.get(name, default) for name, default in _DEFAULTS.items()}
-    if found["embedding_size"] == content.get("hidden_size"):
-        del found["embedding_size"]
-    return {name: value for name, value in found.items() if value != _DEFAULTS[name]}
+    return {
+        name: content[name] for name, same in _DEFAULTS.items() if content.get(name) not in (None, content.get(same))
+    }
 
 
 def model_class(config: Any) -> type[BertForSequenceClassification]:

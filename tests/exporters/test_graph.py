@@ -44,6 +44,8 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "narrow embeddings": {"embedding_size": 10},
     "wide embeddings": {"bits": 1, "embedding_size": 70, "fused_qkv": False},
     "narrow embeddings, two terms": {"embedding_size": 10, "terms": 2},
+    "shared layers": {"layers": 4, "distinct_layers": 2},
+    "shared layers, apart": {"layers": 3, "distinct_layers": 1, "fused_qkv": False, "bits": 1},
     "two terms, apart": {"bits": 1, "terms": 2, "fused_qkv": False},
     "no token types": {"token_types": 0},
     "norms before": {"structure": {"norm": "pre"}},
@@ -274,6 +276,19 @@ def test_tables_that_members_share_are_stored_once() -> None:
     for native in (False, True):
         found = session(build_model(ensemble)[0], native=native).run(None, feed)
         np.testing.assert_allclose(found[1], expected(ensemble, feed)[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fused_qkv", [True, False])
+def test_layers_that_share_weights_are_stored_once(fused_qkv: bool) -> None:
+    ensembles = [random_ensemble(layers=n, distinct_layers=1, fused_qkv=fused_qkv) for n in (2, 6)]
+    (two, two_parts), (six, six_parts) = (build_model(ensemble) for ensemble in ensembles)
+    for parts, ensemble in ((two_parts, ensembles[0]), (six_parts, ensembles[1])):
+        for part in ("encoder bits", "encoder scales", "biases", "layer norms", "word embedding bits"):
+            assert parts[part] <= ensemble.size()[part], part
+    stored = [sorted((tuple(i.dims), i.raw_data) for i in model.graph.initializer) for model in (two, six)]
+    assert stored[0] == stored[1]
+    graph = [Counter(node.op_type for node in model.graph.node)["BinaryAttention"] for model in (two, six)]
+    assert graph == [2, 6]
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("scipy")
 
+from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 
 from bebert_edge.checkpoints import load
@@ -159,7 +160,7 @@ def test_long_pairs_are_cut_as_transformers_cuts_them(model_type):
         assert found.ids == wanted, (text, pair)
 
 
-@pytest.mark.parametrize("model_type", ["roberta", "distilbert", "electra small"])
+@pytest.mark.parametrize("model_type", ["roberta", "distilbert", "electra small", "albert"])
 def test_training_from_another_family(model_type, tmp_path):
     backbone = write_tiny(tmp_path / "backbone", model_type)
     texts = ["a good film", "a bad film", "it was very good", "it was bad"] * 4
@@ -181,6 +182,8 @@ def test_training_from_another_family(model_type, tmp_path):
     teacher = load_float(tmp_path / "out" / "teacher", ["negative", "positive"])
     twin = load_member(tmp_path / "out" / "member-0")
     assert activation(teacher) == activation(twin) == HEADS.get(type_of(model_type), "tanh")
+    state = set(load_file(tmp_path / "out" / "member-0" / "model.safetensors"))
+    assert ("bert.encoder.layer.1.output.dense.weight" in state) == (model_type != "albert")  # its layers are one
     report = export(tmp_path / "out", tmp_path / "model.onnx")
     assert not [check for check in report.checks if check.passed is False]
     with torch.no_grad():
@@ -196,9 +199,12 @@ def test_training_from_another_family(model_type, tmp_path):
 @pytest.mark.parametrize(
     ("model_type", "settings", "message"),
     [
+        ("albert", {"inner_group_num": 2}, "its groups have 2 layers"),
+        ("albert", {"num_hidden_groups": 2}, "its 3 layers are of 2 groups"),
+        ("albert", {"hidden_size": 20}, "its embeddings are projected from 20 channels to as many"),
         ("roberta", {"is_decoder": True}, "it is a decoder"),
         ("bert", {"position_embedding_type": "relative_key"}, "its positions are 'relative_key'"),
-        ("camembert", {"model_type": "albert"}, "expected one of the supported families: bert, roberta, .*models.md"),
+        ("camembert", {"model_type": "mpnet"}, "expected one of the supported families: bert, roberta, .*models.md"),
     ],
 )
 def test_what_is_no_bert_is_refused(model_type, settings, message, tmp_path):
@@ -209,7 +215,7 @@ def test_what_is_no_bert_is_refused(model_type, settings, message, tmp_path):
 
 
 def test_layers_that_compute_something_else_are_refused(tmp_path):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     path = write_tiny(tmp_path / "model", "roberta") / "model.safetensors"
     adapter = {"roberta.encoder.layer.0.attention.self.query.lora_A.weight": torch.ones(2, 32)}

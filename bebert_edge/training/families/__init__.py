@@ -11,12 +11,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from bebert_edge.errors import CheckpointError
-from bebert_edge.training.families import bert, distilbert, electra, ernie, roberta
+from bebert_edge.training.families import albert, bert, distilbert, electra, ernie, roberta
 from bebert_edge.training.families.family import Family
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "Family", "find"]
 
-FAMILIES: tuple[Family, ...] = (bert.FAMILY, roberta.FAMILY, distilbert.FAMILY, electra.FAMILY, ernie.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    bert.FAMILY,
+    roberta.FAMILY,
+    distilbert.FAMILY,
+    electra.FAMILY,
+    ernie.FAMILY,
+    albert.FAMILY,
+)
 MODEL_TYPES: tuple[str, ...] = tuple(model_type for family in FAMILIES for model_type in family.model_types)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from bebert_edge.training.modules import use_pooler_activation
 from bebert_edge.training.variants import new_model
 
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
+_LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 _PROJECTION = "bert.embeddings.projection.weight"
 _TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
 _SETTINGS = (
@@ -79,6 +81,7 @@ def _token_types(tensors: dict[str, Tensor], family: Family) -> Tensor:
 
 def _config(config: Any, family: Family, tensors: Mapping[str, Tensor]) -> BertConfig:
     settings = {name: getattr(config, family.settings.get(name, name), None) for name in _SETTINGS}
+    settings["distinct_layers"] = 1 + max(int(found[1]) for found in map(_LAYER.match, tensors) if found)
     if _PROJECTION in tensors:
         settings["embedding_size"] = tensors[_PROJECTION].shape[1]
     return BertConfig(
