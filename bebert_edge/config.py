@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from bebert_edge.codes import CODE_TYPES, CodeType, code_type
@@ -30,7 +30,7 @@ TEMPERATURES = (1e-6, 1e6)
 """Lowest and highest temperature: dividing by it makes no logit of a real model infinite."""
 
 _OPTIONAL: dict[str, dict[str, Any]] = {
-    "the file": {"combination": "logits", "temperature": 1.0},
+    "the file": {"combination": "logits", "temperature": 1.0, "heads": []},
     "encoder": {
         "head_size": 0,
         "pooler_activation": "tanh",
@@ -44,6 +44,8 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
     "quantization": {"terms": 1, "fused_qkv": True, "embedding": None},
     "quantization.layers[]": {"scores": "softmax"},
     "task": {"pooling": "first"},
+    "heads[].task": {"pooling": "first"},
+    "heads[]": {"combination": "logits", "temperature": 1.0},
 }
 """Keys of the file that may be missing, by section, and what they are then; written only where they differ."""
 
@@ -362,11 +364,39 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
+class HeadConfig:
+    """One more task of an ensemble, by its name: a head of its own behind the same encoder."""
+
+    name: str
+    task: TaskConfig
+    labels: tuple[str, ...]
+    combination: str = "logits"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        fits = isinstance(self.name, str) and re.fullmatch(r"[A-Za-z0-9_-]+", self.name) is not None
+        _require(fits, "heads[].name", self.name, "letters, digits, _ and -")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section of `config.json`."""
+        return _without_defaults({**asdict(self), "task": self.task.to_dict()}, "heads[]")
+
+    @classmethod
+    def from_dict(cls, value: object, key: str) -> HeadConfig:
+        """Parses the section called `key`."""
+        section = _section(cls, value, key)
+        task = TaskConfig(**_section(TaskConfig, section["task"], f"{key}.task"))
+        _require(isinstance(section["labels"], list), f"{key}.labels", section["labels"], "a list")
+        return cls(**{**section, "task": task, "labels": tuple(section["labels"])})
+
+
+@dataclass(frozen=True)
 class EnsembleConfig:
     """Everything about a packed ensemble except tensors and tokenizer (docs/format.md, "config.json" and "The answer").
 
     `combination` is what is averaged over the members: `logits` or `probabilities`. The combined logits are divided by
-    `temperature`.
+    `temperature`. `heads` are tasks beside the main one, which `task`, `labels`, `combination` and `temperature` are
+    about.
     """
 
     members: int
@@ -381,6 +411,7 @@ class EnsembleConfig:
     combination: str = "logits"
     temperature: float = 1.0
     metadata: dict[str, str] = field(default_factory=dict)
+    heads: tuple[HeadConfig, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.format_version == FORMAT_VERSION, "format_version", self.format_version, str(FORMAT_VERSION))
@@ -420,6 +451,32 @@ class EnsembleConfig:
             self.metadata,
             "an object of strings",
         )
+        names = [head.name for head in self.heads]
+        _require(len(set(names)) == len(names), "heads", names, "a name of its own for each")
+        for name in names:
+            try:
+                self.of(name)
+            except FormatError as error:
+                raise FormatError(f"{error} (heads, {name!r})") from error
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The main task, "", and the names of the others."""
+        return ("", *(head.name for head in self.heads))
+
+    def of(self, name: str) -> EnsembleConfig:
+        """The configuration of the same ensemble with one of its tasks as the only one.
+
+        Raises:
+            FormatError: There is no task of this name.
+        """
+        if name == "":
+            return replace(self, heads=())
+        for head in self.heads:
+            if head.name == name:
+                own = {key: getattr(head, key) for key in ("task", "labels", "combination", "temperature")}
+                return replace(self, heads=(), **own)
+        raise FormatError(f"there is no task {name!r}, expected one of {', '.join(map(repr, self.task_names))}")
 
     @property
     def embedding_size(self) -> int:
@@ -452,13 +509,14 @@ class EnsembleConfig:
             _require(self.temperature == 1, "temperature", self.temperature, "1 for the type 'sentence-embedding'")
         if self.task.problem == "regression":
             _require(len(self.labels) == 1, "labels", list(self.labels), "one name, for the problem 'regression'")
-            for key, only in _OPTIONAL["the file"].items():
+            for key, only in _OPTIONAL["heads[]"].items():
                 _require(getattr(self, key) == only, key, getattr(self, key), f"{only!r} for the problem 'regression'")
 
     def to_json(self) -> str:
         """The text of `config.json`."""
-        content = _without_defaults(asdict(self), "the file")
+        content = _without_defaults({**asdict(self), "heads": list(self.heads)}, "the file")
         content |= {name: getattr(self, name).to_dict() for name in ("encoder", "quantization", "task")}
+        content |= {"heads": [head.to_dict() for head in self.heads]} if self.heads else {}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -473,7 +531,7 @@ class EnsembleConfig:
         except ValueError as error:
             raise FormatError(f"config.json is not JSON: {error}") from error
         top = _section(cls, parsed, "the file")
-        for key in ("member_weights", "labels"):
+        for key in ("member_weights", "labels", "heads"):
             _require(isinstance(top[key], list), key, top[key], "a list")
         quantization = _section(QuantizationConfig, top["quantization"], "quantization")
         _require(isinstance(quantization["layers"], list), "quantization.layers", quantization["layers"], "a list")
@@ -489,5 +547,6 @@ class EnsembleConfig:
                 "encoder": EncoderConfig(**_section(EncoderConfig, top["encoder"], "encoder")),
                 "quantization": QuantizationConfig(**{**quantization, "layers": tuple(layers)}),
                 "task": TaskConfig(**_section(TaskConfig, top["task"], "task")),
+                "heads": tuple(HeadConfig.from_dict(head, f"heads[{i}]") for i, head in enumerate(top["heads"])),
             }
         )

@@ -93,6 +93,22 @@ def _linear_specs(linear: str, config: EnsembleConfig, k: int, n: int) -> Iterat
     yield f"{linear}.bias", TensorSpec("float", (members, n), "biases")
 
 
+def head_prefix(task: str) -> str:
+    """What the names of a task's own tensors and outputs begin with; nothing for the main task, ""."""
+    return f"heads.{task}." if task else ""
+
+
+def _head_specs(prefix: str, config: EnsembleConfig) -> Iterator[tuple[str, TensorSpec]]:
+    members, h, labels = config.members, config.encoder.hidden_size, len(config.labels)
+    if config.task.pooled:
+        yield from _linear_specs(f"{prefix}pooler", config, h, h)
+        if config.encoder.pooler_norm:
+            yield from _norm_specs(f"{prefix}pooler.norm", members, h)
+    if not config.task.embeds:
+        yield f"{prefix}classifier.weight", TensorSpec("float", (members, labels, h), "classifier")
+        yield f"{prefix}classifier.bias", TensorSpec("float", (members, labels), "classifier")
+
+
 def _norm_specs(prefix: str, members: int, hidden: int) -> Iterator[tuple[str, TensorSpec]]:
     for name in ("weight", "bias"):
         yield f"{prefix}.{name}", TensorSpec("float", (members, hidden), "layer norms")
@@ -125,13 +141,8 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
                 yield f"layers.{i}.attention.{use}_step", TensorSpec("step", (e, shape.heads), "quantizers")
             yield from _norm_specs(f"layers.{i}.attention_norm", e, h)
             yield from _norm_specs(f"layers.{i}.ffn_norm", e, h)
-        if config.task.pooled:
-            yield from _linear_specs("pooler", config, h, h)
-            if shape.pooler_norm:
-                yield from _norm_specs("pooler.norm", e, h)
-        if not config.task.embeds:
-            yield "classifier.weight", TensorSpec("float", (e, len(config.labels), h), "classifier")
-            yield "classifier.bias", TensorSpec("float", (e, len(config.labels)), "classifier")
+        for name in config.task_names:
+            yield from _head_specs(head_prefix(name), config.of(name))
 
     return dict(specs())
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.codes import CODE_TYPES, CodeType
-from bebert_edge.config import ACTIVATIONS
-from bebert_edge.ensemble import PackedEnsemble, term_names
+from bebert_edge.config import ACTIVATIONS, EnsembleConfig
+from bebert_edge.ensemble import PackedEnsemble, head_prefix, term_names
 from bebert_edge.rotary import Rotary
 
 Floats = NDArray[np.float32]
@@ -212,14 +212,22 @@ class LoweredClassifier:
 
 
 @dataclass(frozen=True)
+class LoweredHead:
+    """What a task has of its own: `config` is the ensemble's with this task as the only one."""
+
+    config: EnsembleConfig
+    pooler: LoweredPooler | None
+    classifier: LoweredClassifier | None
+
+
+@dataclass(frozen=True)
 class LoweredEnsemble:
-    """A whole ensemble as op arguments. `pooler` and `classifier` are there if the task has them."""
+    """A whole ensemble as op arguments. The main task's head is called ""."""
 
     epsilon: float
     embedding: LoweredEmbedding
     layers: tuple[LoweredLayer, ...]
-    pooler: LoweredPooler | None
-    classifier: LoweredClassifier | None
+    heads: dict[str, LoweredHead]
 
 
 def _inverse(step: NDArray[Any]) -> Floats:
@@ -283,10 +291,10 @@ class _Lowering:
         return [f"layers.{i}.{use}" for use in uses]
 
     def hidden_quantizers(self, i: int) -> tuple[Quantizer, ...]:
-        """The quantizers of distinct layer `i`'s input; after all, the pooler's, or one whose codes nothing reads."""
+        """The quantizers of distinct layer `i`'s input; after all, the poolers', or one whose codes nothing reads."""
         if i == self.config.encoder.distinct_layers:
-            if self.config.task.pooled:
-                return self.inputs(["pooler"], CODE_TYPES[self.config.quantization.pooler])[0]
+            if poolers := self.poolers():
+                return self.inputs(poolers, CODE_TYPES[self.config.quantization.pooler])[0]
             ones = np.ones((self.config.members, self.config.encoder.hidden_size), np.float32)
             return (Quantizer(np.zeros_like(ones), ones, CODE_TYPES["sign"]),)
         return self.inputs(self.qkv_names(i), self.layer_code(i, "hidden"))[0]
@@ -379,19 +387,26 @@ class _Lowering:
             projection=projection,
         )
 
-    def pooler(self) -> LoweredPooler | None:
-        if not self.config.task.pooled:
-            return None
-        linear, _ = self.linear("pooler", CODE_TYPES[self.config.quantization.pooler])
+    def poolers(self) -> list[str]:
+        """The poolers of all tasks, which share what quantizes their inputs where it is equal."""
+        return [f"{head_prefix(name)}pooler" for name in self.config.task_names if self.config.of(name).task.pooled]
+
+    def pooler(self, name: str) -> LoweredPooler:
+        code, names, terms = CODE_TYPES[self.config.quantization.pooler], self.poolers(), self.config.quantization.terms
+        _, sources = self.inputs(names, code)
+        begin = names.index(name) * terms
+        products = self.products(name, code, sources[begin : begin + terms])
         norm = None
         if self.config.encoder.pooler_norm:
-            norm = self.tensors["pooler.norm.weight"], self.tensors["pooler.norm.bias"]
-        return LoweredPooler(linear, self.config.encoder.pooler_activation, norm)
+            norm = self.tensors[f"{name}.norm.weight"], self.tensors[f"{name}.norm.bias"]
+        return LoweredPooler(LoweredLinear(products), self.config.encoder.pooler_activation, norm)
 
-    def classifier(self) -> LoweredClassifier | None:
-        if self.config.task.embeds:
-            return None
-        return LoweredClassifier(self.tensors["classifier.weight"], self.tensors["classifier.bias"])
+    def head(self, name: str) -> LoweredHead:
+        config, prefix, classifier = self.config.of(name), head_prefix(name), None
+        if not config.task.embeds:
+            weight, bias = (self.tensors[f"{prefix}classifier.{tensor}"] for tensor in ("weight", "bias"))
+            classifier = LoweredClassifier(weight, bias)
+        return LoweredHead(config, self.pooler(f"{prefix}pooler") if config.task.pooled else None, classifier)
 
 
 def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
@@ -401,6 +416,5 @@ def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
         epsilon=config.encoder.layer_norm_epsilon,
         embedding=lowering.embedding(),
         layers=tuple(lowering.layer(place) for place in range(config.encoder.layers)),
-        pooler=lowering.pooler(),
-        classifier=lowering.classifier(),
+        heads={name: lowering.head(name) for name in config.task_names},
     )

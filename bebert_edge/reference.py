@@ -19,6 +19,7 @@ from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.lowering import (
     ACTIVATION_NUMBERS,
     LoweredAttention,
+    LoweredHead,
     LoweredLayer,
     LoweredLinear,
     LoweredNorm,
@@ -336,10 +337,17 @@ def forward(
         token_type_ids: int64 `[B, S]`, or None for zeros.
 
     Returns:
-        The ensemble's answer and each member's, float32: logits `[B, labels]` and `[E, B, labels]`; for tasks on tokens
-        `[B, S, labels]` and `[E, B, S, labels]`, zeros for padding; or embeddings `[B, H]`, or `[B, E H]` if they are
-        concatenated, and `[E, B, H]`.
+        The ensemble's answer and each member's to the main task, float32: logits `[B, labels]` and `[E, B, labels]`;
+        for tasks on tokens `[B, S, labels]` and `[E, B, S, labels]`, zeros for padding; or embeddings `[B, H]`, or
+        `[B, E H]` if they are concatenated, and `[E, B, H]`.
     """
+    return forward_tasks(ensemble, input_ids, attention_mask, token_type_ids)[""]
+
+
+def forward_tasks(
+    ensemble: PackedEnsemble, input_ids: Ids, attention_mask: Ids, token_type_ids: Ids | None = None
+) -> dict[str, tuple[Floats, Floats]]:
+    """As `forward`, the answers to every task by its name; the main one's is ""."""
     model = lower(ensemble)
     real = np.asarray(attention_mask) != 0
     real[:, :1] = True
@@ -362,17 +370,23 @@ def forward(
     for layer in model.layers:
         hidden, codes = _layer(layer, hidden, codes, columns, offsets, model.epsilon)
 
-    config, task = ensemble.config, ensemble.config.task
+    return {name: _answer(head, hidden, codes, offsets, real, model.epsilon) for name, head in model.heads.items()}
+
+
+def _answer(
+    head: LoweredHead, hidden: Floats, codes: Sequence[Codes], offsets: Ids, real: NDArray[np.bool_], epsilon: float
+) -> tuple[Floats, Floats]:
+    task = head.config.task
     if task.embeds:
         members = embed(hidden, offsets, task.pooling)
-        return combine(members, config), members
-    assert model.classifier is not None
+        return combine(members, head.config), members
+    assert head.classifier is not None
     if task.answers_tokens:
-        members = classify(model.classifier, hidden)
-        return _pad(combine(members, config), real), _pad(members, real)
-    assert model.pooler is not None
-    members = classify(model.classifier, _pool(model.pooler, [code[:, offsets[:-1]] for code in codes], model.epsilon))
-    return combine(members, config), members
+        members = classify(head.classifier, hidden)
+        return _pad(combine(members, head.config), real), _pad(members, real)
+    assert head.pooler is not None
+    members = classify(head.classifier, _pool(head.pooler, [code[:, offsets[:-1]] for code in codes], epsilon))
+    return combine(members, head.config), members
 
 
 def _pool(pooler: LoweredPooler, codes: Sequence[Codes], epsilon: float) -> Floats:

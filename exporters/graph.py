@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bebert_edge.ensemble import PackedEnsemble, term_names
 from bebert_edge.exporters.functions import function_protos, opset_imports
-from bebert_edge.exporters.heads import answer, output_infos, reads_first_tokens
+from bebert_edge.exporters.heads import LastLayer, answer, output_infos, reads_first_tokens
 from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.exporters.nodes import Graph, numbered
 from bebert_edge.exporters.rotary import rotated_query_key_value
@@ -43,9 +43,9 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
     tokens = _remove_padding(graph)
     hidden, codes = _embed(graph, model.embedding, tokens, model.epsilon)
     for i, layer in enumerate(model.layers):
-        first_only = i == len(model.layers) - 1 and reads_first_tokens(ensemble.config.task)
+        first_only = i == len(model.layers) - 1 and reads_first_tokens(ensemble.config)
         hidden, codes = _layer(graph, layer, hidden, codes, tokens, model.epsilon, f"layers.{i}", first_only)
-    answer(graph, model, hidden, codes, ensemble.config)
+    answer(graph, model, LastLayer(hidden, codes, reads_first_tokens(ensemble.config), tokens.first))
 
     proto = helper.make_model(
         helper.make_graph(

@@ -28,7 +28,7 @@ from bebert_edge.lowering import (
 
 @dataclass
 class Graph:
-    """Nodes and initializers in the order of their creation, and the bytes of the initializers by part.
+    """Nodes and initializers in the order of their creation, names of the nodes, bytes of the initializers by part.
 
     If layers share weights (`sharing`), all constants with the same numbers are one initializer.
     """
@@ -37,8 +37,8 @@ class Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
     parts: Counter[str] = field(default_factory=Counter)
-    expanded: set[str] = field(default_factory=set)
-    names: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    shared: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
 
     def constant(self, name: str, value: NDArray[Any], part: str) -> str:
         """Adds an initializer; all zeros of one shape are one initializer."""
@@ -58,15 +58,13 @@ class Graph:
         stored = self.constant(f"{name}.stored", value[:, :1], part)
         shape = self.integers(*value.shape)
         expanded = name if value.any() else f"zeros.{value.shape[-1]}"
-        if expanded not in self.expanded:
-            self.expanded.add(self.node("Expand", [stored, shape], expanded))
-        return expanded
+        return expanded if expanded in self.names else self.node("Expand", [stored, shape], expanded)
 
     def _first_name(self, name: str, value: NDArray[Any]) -> str:
         """The name that numbers were first given, if constants are shared."""
         if not self.sharing:
             return name
-        return self.names.setdefault((value.dtype.str, value.shape, sha256(value.tobytes()).digest()), name)
+        return self.shared.setdefault((value.dtype.str, value.shape, sha256(value.tobytes()).digest()), name)
 
     def integers(self, *values: int, scalar: bool = False) -> str:
         """Adds an int64 constant that is named by its value."""
@@ -79,6 +77,7 @@ class Graph:
     ) -> str:
         """Adds a standard node whose output, and the node itself, is called `name`."""
         self.nodes.append(helper.make_node(op, inputs, outputs or [name], name=name, **attributes))
+        self.names.add(name)
         return name
 
     def op(self, op: str, inputs: list[str], name: str, *, outputs: list[str] | None = None, **attributes: Any) -> str:

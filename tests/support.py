@@ -16,6 +16,7 @@ from bebert_edge.config import (
     SPAN_LABELS,
     EncoderConfig,
     EnsembleConfig,
+    HeadConfig,
     LayerQuantization,
     QuantizationConfig,
     TaskConfig,
@@ -99,6 +100,7 @@ def random_ensemble(
     problem: str = "single_label",
     text_pair: bool = False,
     task: TaskConfig | None = None,
+    heads_of_tasks: Iterable[HeadConfig] = (),
     member_weights: Iterable[float] | None = None,
     shared_embeddings: bool = False,
     max_length: int = 32,
@@ -119,6 +121,7 @@ def random_ensemble(
     Args:
         bits: Activations of 1, 2, 4 or 8 bits, or the code types of every layer.
         task: Instead of `problem` and `text_pair`; then `labels` are those that its type asks for.
+        heads_of_tasks: Further tasks.
         shared_embeddings: Store one table of each kind for all members.
         structure: More fields of the encoder, those that BERT's own structure does not need.
     """
@@ -159,6 +162,7 @@ def random_ensemble(
         combination=combination,
         temperature=temperature,
         metadata={"name": "random", "license": "Apache-2.0"},
+        heads=tuple(heads_of_tasks),
     )
     rng = np.random.default_rng(seed)
     tensors: dict[str, NDArray[np.generic]] = {}
@@ -168,7 +172,7 @@ def random_ensemble(
             tensors[name] = pack_bits(rng.random((*shape[:-1], spec.channels)) < 0.5)
         elif name.endswith("norm.weight"):
             tensors[name] = rng.normal(1, 0.1, shape).astype(np.float32)
-        elif name == "classifier.weight":
+        elif name.endswith("classifier.weight"):
             tensors[name] = rng.normal(0, 0.5, shape).astype(np.float32)
         elif spec.kind == "float":
             tensors[name] = rng.normal(0, 0.1, shape).astype(np.float32)
@@ -206,7 +210,7 @@ def _step(name: str, layer: LayerQuantization) -> float:
         "ffn_in": "ffn",
         "ffn_out": "intermediate",
     }
-    use = "hidden" if name.startswith(("pooler", "embeddings")) else uses[name.split(".")[2]]
+    use = "hidden" if name.startswith(("pooler", "embeddings", "heads")) else uses[name.split(".")[2]]
     code = layer.code(use)
     return 0.7 if code.width == 1 else 2.0 / max(code.high, 1)
 

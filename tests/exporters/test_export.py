@@ -127,11 +127,16 @@ def test_latent_checkpoints_of_every_problem_become_a_model_that_answers(
 
 def test_a_wrong_temperature_or_weight_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporter alone sees the wrong number: members are right, and what is made of them is not."""
-    combine = heads._combine
+    combine = heads._Head.combine
     wrong_numbers = ({"temperature": 2.001}, {"member_weights": (0.51, 0.49)}, {"combination": "logits"})
     for problem, wrong in itertools.product(("single_label", "multi_label"), wrong_numbers):
         ensemble = random_ensemble(problem=problem, combination="probabilities", temperature=2.0)
-        monkeypatch.setattr(heads, "_combine", lambda g, c, *names, w=wrong: combine(g, replace(c, **w), *names))
+
+        def combine_wrongly(head, *names, wrong=wrong):
+            head.config = replace(head.config, **wrong)
+            return combine(head, *names)
+
+        monkeypatch.setattr(heads._Head, "combine", combine_wrongly)
         with pytest.raises(VerificationError, match="without the native library"):
             export(ensemble, tmp_path / "model.onnx", samples=["my own text", "good"])
 
@@ -163,7 +168,7 @@ def test_a_broken_export_fails_and_leaves_nothing(
 
 
 def test_an_error_of_the_runtime_is_a_failed_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_module, "function_protos", list)
+    monkeypatch.setattr(graph_module, "function_protos", lambda ops: [])
     with pytest.raises(VerificationError, match="without the native library"):
         export(random_ensemble(), tmp_path / "model.onnx")
     assert names_in(tmp_path) == []
@@ -245,7 +250,7 @@ def test_the_command_answers_in_json(packed: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_fails_if_verification_does(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_module, "function_protos", list)
+    monkeypatch.setattr(graph_module, "function_protos", lambda ops: [])
     result = run(packed, "-o", tmp_path / "model.onnx")
     assert result.exit_code == 1
     assert "was not written" in result.stderr

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import onnxruntime
 import pytest
 
 from bebert_edge import ops, reference
-from bebert_edge.config import EnsembleConfig, TaskConfig
-from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.config import EnsembleConfig, HeadConfig, TaskConfig
+from bebert_edge.ensemble import PackedEnsemble, head_prefix
 from bebert_edge.errors import FormatError
 from bebert_edge.exporters import build_model
 from support import random_batch, random_ensemble
@@ -31,7 +32,9 @@ CASES: list[tuple[TaskConfig, dict[str, Any]]] = [
 ]
 
 
-def run(ensemble: PackedEnsemble, feed: dict[str, Any], native: bool) -> list[np.ndarray]:
+def run(
+    ensemble: PackedEnsemble, feed: dict[str, Any], native: bool, outputs: list[str] | None = None
+) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     if native:
@@ -39,7 +42,7 @@ def run(ensemble: PackedEnsemble, feed: dict[str, Any], native: bool) -> list[np
     model = build_model(ensemble)[0]
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(list(ensemble.config.task.outputs), feed)
+    return session.run(outputs or list(ensemble.config.task.outputs), feed)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])
@@ -92,6 +95,68 @@ def test_a_mean_is_taken_over_the_tokens_of_a_text_alone() -> None:
         members[task.pooling] = run(ensemble, random_batch(ensemble, [1, 6]), True)[1]
     np.testing.assert_allclose(members["first"][:, 0], members["mean"][:, 0], atol=1e-6)
     assert np.abs(members["first"][:, 1] - members["mean"][:, 1]).max() > 1e-2
+
+
+TASKS = (
+    HeadConfig("topic", TaskConfig(), ("sport", "politics", "art"), "probabilities", 1.5),
+    HeadConfig("tags", TaskConfig(problem="multi_label"), ("a", "b")),
+)
+MIXED = (
+    *TASKS,
+    HeadConfig("names", TOKENS, ("O", "B-LOC")),
+    HeadConfig("vector", FIRST, (), "embeddings"),
+    HeadConfig("mean", MEAN, (), "concatenation"),
+)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])
+@pytest.mark.parametrize("heads", [TASKS, MIXED], ids=["of first tokens", "of all kinds"])
+def test_every_task_of_one_ensemble_has_its_answer(heads: tuple[HeadConfig, ...], native: bool) -> None:
+    ensemble = random_ensemble(heads_of_tasks=heads)
+    feed = random_batch(ensemble, [5, 1, 14, 9], sequence=17)
+    expected = reference.forward_tasks(ensemble, **feed)
+    assert list(expected) == ["", *(head.name for head in heads)]
+    for name, answers in expected.items():
+        outputs = [head_prefix(name) + output for output in ensemble.config.of(name).task.outputs]
+        for found, other in zip(run(ensemble, feed, native, outputs), answers, strict=True):
+            np.testing.assert_allclose(found, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_task_more_does_not_change_the_others() -> None:
+    ensemble = random_ensemble(heads_of_tasks=MIXED)
+    alone = PackedEnsemble(ensemble.config.of(""), dict(ensemble.tensors), ensemble.tokenizer)
+    for name in ensemble.tensors:
+        if name.startswith("heads."):
+            del alone.tensors[name]
+    alone.validate()
+    feed = random_batch(ensemble, [5, 3])
+    for found, expected in zip(run(ensemble, feed, True), run(alone, feed, True), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_tasks_survive_json_and_disk(tmp_path: Path) -> None:
+    ensemble = random_ensemble(heads_of_tasks=MIXED)
+    ensemble.save(tmp_path / "packed")
+    loaded = PackedEnsemble.load(tmp_path / "packed")
+    assert loaded.config == ensemble.config
+    assert loaded.tensors.keys() == ensemble.tensors.keys()
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        ((TASKS[0], TASKS[0]), "heads is \\['topic', 'topic'\\], expected a name of its own"),
+        ((HeadConfig("x", TOKENS, ()),), "labels is \\[\\].*heads, 'x'"),
+    ],
+)
+def test_tasks_that_cannot_be_are_refused(heads: tuple[HeadConfig, ...], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        random_ensemble(heads_of_tasks=heads)
+
+
+def test_a_task_without_a_usable_name_is_refused() -> None:
+    with pytest.raises(FormatError, match=r"heads\[\].name is 'my task'"):
+        HeadConfig("my task", TaskConfig(), ("a",))
 
 
 @pytest.mark.parametrize(
