@@ -10,6 +10,7 @@ from rich.table import Table
 from bebert_edge.evaluation.calibration import Calibration, Errors
 from bebert_edge.evaluation.diversity import Diversity
 from bebert_edge.evaluation.report import Comparison, ModelReport, Report, Robustness, Score
+from bebert_edge.evaluation.tasks import TaskReport
 
 WIDTH = 120
 MANY = 4
@@ -33,6 +34,37 @@ def print_report(report: Report) -> None:
     if report.comparisons:
         _line(console, f"{report.metric} of each model less that of {report.comparisons[0].second}")
         console.print(_comparison_table(report.comparisons))
+
+
+def print_task_report(report: TaskReport) -> None:
+    """Prints the report of a task that has no labels of texts."""
+    console = Console(highlight=False)
+    console = console if console.is_terminal and console.width >= WIDTH else Console(width=WIDTH, highlight=False)
+    counts = ", ".join(f"{count} {name}" for name, count in report.counts.items())
+    intervals = f"; 95 % intervals of {report.resamples} resamples, seed {report.seed}" if report.resamples else ""
+    _line(console, f"{report.data}: {report.task}, {counts}{intervals}")
+    for model in report.models:
+        several = len(model.members) > 1
+        count = f"{len(model.members)} members, mean of {model.combination}" if several else "1 member"
+        _line(console, f"\n{model.path}", style="bold")
+        _line(console, f"{model.kind}, {count}; {model.backend}; {model.seconds:.1f} s")
+        table = _table("", "value", "95 %")
+        for name, score in model.scores.items():
+            table.add_row(f"{name}, %", _percent(score.value), _interval(score))
+        if several:
+            for i, score in enumerate(model.members):
+                table.add_row(f"member {i}, {report.metric}, %", _percent(score.value), _interval(score))
+        if model.gain is not None:
+            gains = {"less mean member": model.gain.over_mean, f"less member {model.gain.best}": model.gain.over_best}
+            for name, score in gains.items():
+                table.add_row(f"ensemble {name}", _percent(score.value, "+"), _interval(score, "+"))
+        console.print(table)
+    if report.comparisons:
+        _line(console, f"{report.metric} of each model less that of {report.comparisons[0].second}")
+        table = _table("", "difference", "95 %")
+        for row in report.comparisons:
+            table.add_row(row.first, _percent(row.difference.value, "+"), _interval(row.difference, "+"))
+        console.print(table)
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bebert_edge.cli._shared import OutputFormat, note
+from bebert_edge.errors import EvaluationError
 
 if TYPE_CHECKING:
+    from bebert_edge.evaluation import Report
     from bebert_edge.evaluation.evaluate import Progress
+    from bebert_edge.evaluation.tasks import TaskReport
 
 AUTO = "auto"
 
@@ -38,9 +41,20 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        Path, typer.Option(help="Labelled examples: .tsv, .csv or .jsonl, optionally with .gz; or a GLUE task's name.")
+        Path,
+        typer.Option(
+            help="Labelled examples: .tsv, .csv or .jsonl, optionally with .gz; or a GLUE task's name; or, for "
+            "retrieval, the directory of a corpus."
+        ),
     ],
-    split: Annotated[str, typer.Option(help="Split of a GLUE task.")] = "dev",
+    split: Annotated[str, typer.Option(help="Split of a GLUE task or a corpus.")] = "dev",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="reranking: rank each query's documents, by a model whose only label is a score.",
+            show_default="what the models say",
+        ),
+    ] = None,
     compare_to: Annotated[
         Path | None, typer.Option(help="Compare every MODEL to this one.", metavar="MODEL", show_default=False)
     ] = None,
@@ -103,6 +117,7 @@ def evaluate(
     from bebert_edge.evaluation import evaluate as evaluate_models
     from bebert_edge.evaluation.data import best_named
     from bebert_edge.evaluation.perturbation import parse
+    from bebert_edge.evaluation.tasks import CLASSIFICATION, evaluate_task, open_task, task_of
 
     settings = Settings(
         metrics=[] if metrics == AUTO else _names(metrics),
@@ -120,9 +135,39 @@ def evaluate(
     )
     opened = [open_one(path) for path in models]
     second = None if compare_to is None else open_one(compare_to)
+    everything = [*opened, *([] if second is None else [second])]
+    name = task or task_of(everything)
+    report: Report | TaskReport
+    if name != CLASSIFICATION:
+        if settings.perturbations:
+            raise EvaluationError(f"--perturb tells of labels of texts, not of {name}: leave it out")
+        evaluation = open_task(
+            name,
+            data,
+            split=split,
+            text_column=text_column,
+            text_pair_column=text_pair_column,
+            label_column=label_column,
+            limit=limit,
+            resamples=bootstrap,
+            seed=seed,
+        )
+        with _progress() as progress:
+            report = evaluate_task(
+                opened,
+                evaluation,
+                name=str(data),
+                metrics=settings.metrics,
+                metric=metric,
+                compare_to=second,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        _print(report, output_format, output)
+        return
     examples = read_data(
         data,
-        best_named([*opened, *([] if second is None else [second])]),
+        best_named(everything),
         split=split,
         text_column=text_column,
         text_pair_column=text_pair_column,
@@ -132,6 +177,12 @@ def evaluate(
     )
     with _progress() as progress:
         report = evaluate_models(opened, examples, settings, name=str(data), compare_to=second, progress=progress)
+    _print(report, output_format, output)
+
+
+def _print(report: Report | TaskReport, output_format: OutputFormat, output: Path | None) -> None:
+    from bebert_edge.evaluation import Report
+
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
@@ -139,9 +190,12 @@ def evaluate(
     if output_format is OutputFormat.json:
         print(text)
         return
-    from bebert_edge.cli._evaluation_tables import print_report
+    from bebert_edge.cli._evaluation_tables import print_report, print_task_report
 
-    print_report(report)
+    if isinstance(report, Report):
+        print_report(report)
+    else:
+        print_task_report(report)
 
 
 def _names(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bebert_edge.checkpoints import ENSEMBLE_FILE
 from bebert_edge.checkpoints.bert import SECTION
 from bebert_edge.checkpoints.files import CONFIG_FILE, read_json
+from bebert_edge.checkpoints.pooling import MODULES_FILE
 from bebert_edge.errors import EvaluationError, ModelError
 from bebert_edge.runtime.text import EncodedText
 
@@ -53,9 +54,9 @@ class MemberLogits:
     Attributes:
         members: Logits of every member: float64 `[E, N, C]`.
         weights: Weight of every member `[E]`; their sum is 1.
-        combination: `logits` or `probabilities`: what the members' weighted mean is taken of.
+        combination: What the members' weighted mean is taken of (docs/format.md, "The answer", "Heads").
         temperature: What the combined logits are divided by.
-        problem: `single_label`, `multi_label` or `regression`.
+        problem: `single_label`, `multi_label`, `regression`, or `embedding`: logits are then unit vectors.
     """
 
     members: Array
@@ -66,7 +67,7 @@ class MemberLogits:
 
     @property
     def answer(self) -> Array:
-        """The ensemble's logits `[N, C]`, for regression its values."""
+        """The ensemble's logits `[N, C]`, for regression its values, or its embeddings."""
         return combine(self.members, self.weights, self.combination, self.problem) / self.temperature
 
     def columns(self, order: Sequence[int]) -> MemberLogits:
@@ -78,8 +79,14 @@ def combine(members: Array, weights: Array, combination: str, problem: str) -> A
     """Combines the logits of members `[E, N, C]` by their weights `[E]`, sum 1, into logits `[N, C]`.
 
     `probabilities` gives the logarithm of the weighted mean of the members' softmax; for multi-label tasks the logit of
-    the weighted mean of their sigmoids. Values of a regression are always averaged themselves.
+    the weighted mean of their sigmoids. Values of a regression are always averaged themselves. Of unit vectors
+    `embeddings` gives the direction of the weighted mean, `concatenation` all side by side: `[N, E * C]`.
     """
+    if combination == "concatenation":
+        return np.concatenate(list(np.sqrt(weights)[:, None, None] * members), axis=-1)
+    if combination == "embeddings":
+        mean = np.tensordot(weights, members, 1)
+        return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12))
     if combination == "logits" or problem == "regression":
         return np.asarray(np.tensordot(weights, members, 1))
     with np.errstate(divide="ignore"):  # a member may weigh nothing
@@ -99,17 +106,19 @@ class EvaluatedModel(ABC):
     Attributes:
         path: The file or directory that was named.
         kind: `packed ensemble`, `latent ensemble`, `latent member`, `onnx` or `transformers`.
+        task: One of `bebert_edge.config.TASK_TYPES`; what a model of pairs with one label may be used for is not said.
         labels: One name per logit.
-        problem: `single_label`, `multi_label` or `regression`.
+        problem: `single_label`, `multi_label`, `regression` or `embedding`.
         text_pair: Whether an input is two texts; None for a model that does not say.
         weights: Weight of every member; their sum is 1.
-        combination: What the members' mean is taken of: `logits` or `probabilities`.
+        combination: What the members' mean is taken of.
         temperature: What the combined logits are divided by.
         backend: What computes, for people.
     """
 
     path: str
     kind: str
+    task: str = "text-classification"
     labels: tuple[str, ...]
     problem: str
     text_pair: bool | None
@@ -122,6 +131,11 @@ class EvaluatedModel(ABC):
     def members(self) -> int:
         """Members of the ensemble; 1 for a single model."""
         return len(self.weights)
+
+    @property
+    def width(self) -> int:
+        """Numbers that a member answers a text with: a logit for each label, or those of an embedding."""
+        return len(self.labels)
 
     def predict(
         self,
@@ -147,7 +161,7 @@ class EvaluatedModel(ABC):
         """
         self.check_pairs(pairs is not None)
         encoded = self.encode(texts, pairs)
-        logits = np.empty((self.members, len(encoded), len(self.labels)), np.float64)
+        logits = np.empty((self.members, len(encoded), self.width), np.float64)
         by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
         for begin in range(0, len(encoded), batch_size):
             index = by_length[begin : begin + batch_size]
@@ -157,7 +171,7 @@ class EvaluatedModel(ABC):
         if not np.isfinite(logits).all():
             _, example, _ = np.argwhere(~np.isfinite(logits))[0]
             raise ModelError(
-                f"{self.path}: the logits for {texts[example][:40]!r} are not finite: its weights are damaged. "
+                f"{self.path}: the answer for {texts[example][:40]!r} is not finite: its weights are damaged. "
                 "Copy the model again, or train it again"
             )
         return MemberLogits(logits, np.array(self.weights), self.combination, self.temperature, self.problem)
@@ -181,7 +195,7 @@ class EvaluatedModel(ABC):
     def run(
         self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None
     ) -> NDArray[np.floating]:
-        """Logits `[E, B, C]` of a batch; `index` are the numbers of its texts."""
+        """Logits (or embeddings) `[E, B, C]` of a batch; `index` are the numbers of its texts."""
 
 
 def pad(batch: Sequence[EncodedText], pad_id: int = 0) -> dict[str, NDArray[np.int64]]:
@@ -208,8 +222,8 @@ def open_model(
 
     Args:
         path: An .onnx file of `bebert-edge export`; the directory of a packed ensemble, of a latent ensemble or of one
-            of its members (docs/latent.md); or a Hugging Face directory of any model for sequence classification, or
-            the name of a BERT on the Hugging Face hub.
+            of its members (docs/latent.md); or a Hugging Face directory of any model for sequence classification or of
+            sentence-transformers, or the name of a BERT on the Hugging Face hub.
         threads: Threads of one call; None for what onnxruntime and torch choose.
         max_length: Tokens of the longest input of a Hugging Face model; by default what model and tokenizer say.
         problem: `single_label`, `multi_label` or `regression`, for a Hugging Face model that does not say it.
@@ -245,6 +259,10 @@ def open_model(
         from bebert_edge.evaluation.torch_models import LatentModel
 
         return LatentModel(source, threads=threads)
+    if (source / MODULES_FILE).is_file():
+        from bebert_edge.evaluation.sentence_models import SentenceModel
+
+        return SentenceModel(source, path=str(path), threads=threads, max_length=max_length)
     from bebert_edge.evaluation.torch_models import TransformersModel
 
     return TransformersModel(source, path=str(path), threads=threads, max_length=max_length, problem=problem)

@@ -31,11 +31,18 @@ class _PackedModel(EvaluatedModel):
 
     def __init__(self, path: Path, kind: str, config: EnsembleConfig, tokenizer: str) -> None:
         self.path, self.kind = str(path), kind
-        self.labels, self.problem, self.text_pair = config.labels, config.task.problem, config.task.text_pair
+        self.task, self.labels = config.task.type, config.labels
+        self.problem, self.text_pair = config.task.problem, config.task.text_pair
         self.weights, self.noise_size = tuple(config.member_weights), config.encoder.embedding_size
+        self._width, self._outputs = config.task.embeds * config.encoder.hidden_size, config.task.outputs
         self.combination = config.combination
         self.temperature = config.temperature
         self._encoder = TextEncoder(tokenizer, config.max_length, config.task.text_pair)
+
+    @property
+    def width(self) -> int:
+        """See `EvaluatedModel.width`."""
+        return self._width or super().width
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """See `EvaluatedModel.encode`."""
@@ -75,7 +82,7 @@ class OnnxModel(_PackedModel):
             members = range(self.members)
             feed[NOISE] = np.stack([self._noise(noise, member, batch, index) for member in members])
         try:
-            (logits,) = model.session.run(["member_logits"], feed)
+            (logits,) = model.session.run([self._outputs[1]], feed)
         except Exception as error:  # the exceptions of onnxruntime have no public base class
             reason = " ".join(str(error).split())
             raise ModelError(f"{self.path} failed: {reason:.300}. Copy the file again, or export it again") from error

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from bebert_edge.runtime.text import EncodedText, TextEncoder
 from bebert_edge.training.families import FAMILIES
 from bebert_edge.training.latent import load_member, load_tokenizer
 from bebert_edge.training.modules import use_pooler_activation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _ENDLESS = 10**6
 """What tokenizers say of themselves when they know no longest input is above this."""
@@ -89,7 +92,7 @@ class LatentModel(_TorchModel):
     """
 
     def __init__(self, directory: Path, *, threads: int | None = None) -> None:
-        _use_threads(threads)
+        use_threads(threads)
         packed = checkpoints.load(directory)  # reads and checks everything that the members must agree on
         config = packed.config
         file = directory / checkpoints.ENSEMBLE_FILE
@@ -97,11 +100,12 @@ class LatentModel(_TorchModel):
         names = json.loads(file.read_text(encoding="utf-8"))["members"] if ensemble else ["."]
         self.path, self.kind = str(directory), "latent ensemble" if ensemble else "latent member"
         self.models = [load_member(directory / name) for name in names]
-        self.labels, self.problem, self.text_pair = config.labels, config.task.problem, config.task.text_pair
+        self.task, self.labels = config.task.type, config.labels
+        self.problem, self.text_pair = config.task.problem, config.task.text_pair
         self.weights = tuple(config.member_weights)
         self.combination = config.combination
         self.temperature = config.temperature
-        self.backend = _backend()
+        self.backend = backend()
         self._encoder = TextEncoder(packed.tokenizer, config.max_length, config.task.text_pair)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
@@ -127,7 +131,7 @@ class TransformersModel(_TorchModel):
     ) -> None:
         from transformers import AutoModelForSequenceClassification
 
-        _use_threads(threads)
+        use_threads(threads)
         config = read_json(directory / CONFIG_FILE)
         if not (directory / TENSOR_FILE).is_file() and not (directory / f"{TENSOR_FILE}.index.json").is_file():
             read_tensors(directory)  # its error names what is there instead
@@ -162,22 +166,29 @@ class TransformersModel(_TorchModel):
             )
         self.text_pair = None
         self.weights = (1.0,)
-        self.backend = _backend()
+        self.backend = backend()
         self.pad_id = self._tokenizer.pad_token_id or 0
-        self.max_length = max_length or _longest_input(model.config, self._tokenizer)
+        self.max_length = max_length or longest_input(model.config, self._tokenizer)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """See `EvaluatedModel.encode`."""
-        encoded = self._tokenizer(
-            list(texts),
-            None if pairs is None else list(pairs),
-            truncation=True,
-            max_length=self.max_length,
-            return_token_type_ids=True,
-        )
-        seconds = [None] * len(texts) if pairs is None else pairs
-        rows = zip(texts, seconds, encoded["input_ids"], encoded["token_type_ids"], strict=True)
-        return [EncodedText(text, pair, ids, types, truncated=False) for text, pair, ids, types in rows]
+        return encode(self._tokenizer, texts, pairs, self.max_length)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> list[EncodedText]:
+    """Texts, or pairs of texts, as transformers' tokenizer encodes them."""
+    encoded = tokenizer(
+        list(texts),
+        None if pairs is None else list(pairs),
+        truncation=True,
+        max_length=max_length,
+        return_token_type_ids=True,
+    )
+    seconds = [None] * len(texts) if pairs is None else pairs
+    rows = zip(texts, seconds, encoded["input_ids"], encoded["token_type_ids"], strict=True)
+    return [EncodedText(text, pair, ids, types, truncated=False) for text, pair, ids, types in rows]
 
 
 def _problem(config: Any) -> str:
@@ -186,17 +197,20 @@ def _problem(config: Any) -> str:
     return _PROBLEMS.get(config.problem_type, str(config.problem_type))
 
 
-def _longest_input(config: Any, tokenizer: Any) -> int:
+def longest_input(config: Any, tokenizer: Any) -> int:
+    """Tokens of the longest input of a float model, as it and its tokenizer say."""
     positions = getattr(config, "max_position_embeddings", _ENDLESS)
     if any(config.model_type in family.model_types and family.positions_after_padding for family in FAMILIES):
         positions -= config.pad_token_id + 1
     return int(min(tokenizer.model_max_length, positions, _ENDLESS))
 
 
-def _use_threads(threads: int | None) -> None:
+def use_threads(threads: int | None) -> None:
+    """Sets torch's threads."""
     if threads is not None:
         torch.set_num_threads(threads)
 
 
-def _backend() -> str:
+def backend() -> str:
+    """What computes, for people."""
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"

@@ -23,12 +23,13 @@ TEXT_COLUMNS = ("text", "sentence")
 
 PAIR_COLUMNS = (
     ("text", "text_pair"),
+    ("query", "document"),
     ("sentence1", "sentence2"),
     ("question", "sentence"),
     ("question1", "question2"),
     ("premise", "hypothesis"),
 )
-"""Two texts: tried in this order where neither text column is named. But for the first, they are GLUE's."""
+"""Two texts: tried in this order where neither text column is named. But for the first two, they are GLUE's."""
 
 _LONGEST_FIELD = 2**31 - 1  # characters: as many as fit a C long everywhere
 
@@ -211,6 +212,15 @@ def _some_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not rows:
         raise TrainingError(f"{path} has no examples: expected a header and one line an example, or JSON lines")
     return rows
+
+
+def read_rows(path: str | Path) -> list[tuple[int, dict[str, Any]]]:
+    """The records of a .tsv, .csv or .jsonl file, optionally gzipped, with their line numbers.
+
+    Raises:
+        TrainingError: The file cannot be read, or has no records.
+    """
+    return _some_rows(Path(path))
 
 
 def _require_columns(path: Path, rows: list[tuple[int, dict[str, Any]]], columns: dict[str, str | None]) -> None:
