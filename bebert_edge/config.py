@@ -41,7 +41,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
         "rotary_bases": (),
         "pooler_norm": False,
     },
-    "quantization": {"terms": 1, "fused_qkv": True, "embedding": None},
+    "quantization": {"terms": 1, "fused_qkv": True, "projection": None},
     "quantization.layers[]": {"scores": "softmax"},
     "task": {"pooling": "first"},
     "heads[].task": {"pooling": "first"},
@@ -270,7 +270,7 @@ class QuantizationConfig:
     """Code types of every layer and of the pooler's input, and how products are made up.
 
     `terms` is how many binary linears each linear is the sum of. `fused_qkv` is whether query, key and value are one
-    linear with one quantizer of its input, or three. `embedding` is the code type of the input of the embeddings'
+    linear with one quantizer of its input, or three. `projection` is the code type of the input of the embeddings'
     projection; None where there is none.
     """
 
@@ -278,14 +278,16 @@ class QuantizationConfig:
     pooler: str
     terms: int = 1
     fused_qkv: bool = True
-    embedding: str | None = None
+    projection: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
         _require(_is_int(self.terms, 1) and self.terms <= 2, "quantization.terms", self.terms, "1 or 2")
         _require(isinstance(self.fused_qkv, bool), "quantization.fused_qkv", self.fused_qkv, "true or false")
         codes = (None, *CODE_TYPES)
-        _require(self.embedding in codes, "quantization.embedding", self.embedding, f"one of {', '.join(CODE_TYPES)}")
+        _require(
+            self.projection in codes, "quantization.projection", self.projection, f"one of {', '.join(CODE_TYPES)}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""
@@ -296,8 +298,8 @@ class QuantizationConfig:
     def for_bits(cls, bits: int, encoder: EncoderConfig) -> QuantizationConfig:
         """The same number of bits everywhere in an encoder."""
         layer = LayerQuantization.for_bits(bits)
-        embedding = layer.hidden if encoder.projected else None
-        return cls(layers=(layer,) * encoder.distinct_layers, pooler=layer.hidden, embedding=embedding)
+        projection = layer.hidden if encoder.projected else None
+        return cls(layers=(layer,) * encoder.distinct_layers, pooler=layer.hidden, projection=projection)
 
 
 @dataclass(frozen=True)
@@ -431,9 +433,9 @@ class EnsembleConfig:
             f"a list of {self.encoder.distinct_layers}, one for each layer with weights of its own",
         )
         _require(
-            (self.quantization.embedding is not None) == self.encoder.projected,
-            "quantization.embedding",
-            self.quantization.embedding,
+            (self.quantization.projection is not None) == self.encoder.projected,
+            "quantization.projection",
+            self.quantization.projection,
             "a code type where encoder.embedding_size is not encoder.hidden_size, and none elsewhere",
         )
         self._check_labels()

@@ -374,9 +374,9 @@ class _Lowering:
 
     def embedding(self) -> LoweredEmbedding:
         outputs, projection = self.hidden_quantizers(0), None
-        if self.config.quantization.embedding is not None:
+        if self.config.quantization.projection is not None:
             name = "embeddings.projection"
-            linear, inputs = self.linear(name, CODE_TYPES[self.config.quantization.embedding])
+            linear, inputs = self.linear(name, CODE_TYPES[self.config.quantization.projection])
             outputs, projection = inputs, LoweredQuantizedLinear(linear.products, 0, outputs)
         return LoweredEmbedding(
             k=self.config.encoder.embedding_size,

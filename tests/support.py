@@ -154,7 +154,7 @@ def random_ensemble(
             layer.hidden,
             terms,
             fused_qkv,
-            embedding=layer.hidden if embedding_size else None,
+            projection=layer.hidden if embedding_size else None,
         ),
         task=task,
         labels=tuple(labels),

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bebert_edge.config import EnsembleConfig
+from bebert_edge.config import EnsembleConfig, QuantizationConfig
 from bebert_edge.errors import ModelError
 from bebert_edge.metadata import read_metadata
 from bebert_edge.runtime.onnx_file import read_outline
@@ -73,18 +73,23 @@ def _config(config: EnsembleConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "max_length": config.max_length,
         "encoder": asdict(config.encoder),
-        "quantization": quantization_by_layer(config),
+        "quantization": quantization_by_layer(
+            config.quantization, config.encoder.layers // config.encoder.distinct_layers
+        ),
         "license": config.metadata.get("license", ""),
         "metadata": config.metadata,
     }
 
 
-def quantization_by_layer(config: EnsembleConfig) -> dict[str, str]:
-    """Code types by range of equal layers, e.g. `{"layers 0-2": "hidden int4, ...", "pooler": "int4"}`."""
+def quantization_by_layer(quantization: QuantizationConfig, repeated: int = 1) -> dict[str, str]:
+    """Code types by range of equal layers, e.g. `{"layers 0-2": "hidden int4, ...", "pooler": "int4"}`.
+
+    Args:
+        quantization: The code types.
+        repeated: How many layers in a row share the weights of one.
+    """
     runs: list[tuple[int, int, str]] = []
-    quantization = config.quantization
-    for i, weights in enumerate(config.encoder.weights_of_layers):
-        layer = quantization.layers[weights]
+    for i, layer in enumerate(layer for layer in quantization.layers for _ in range(repeated)):
         text = ", ".join(f"{use} {code}" for use, code in layer.codes().items())
         if layer.scores != "softmax":
             text += f", {layer.scores} scores"
@@ -93,7 +98,7 @@ def quantization_by_layer(config: EnsembleConfig) -> dict[str, str]:
         else:
             runs.append((i, i, text))
     described = {f"layers {a}-{b}" if a < b else f"layer {a}": text for a, b, text in runs}
-    projection = {} if quantization.embedding is None else {"projection": quantization.embedding}
+    projection = {} if quantization.projection is None else {"projection": quantization.projection}
     return {**projection, **described, "pooler": quantization.pooler}
 
 

@@ -70,7 +70,7 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
     written = json.loads((saved / "config.json").read_text())
     keys = {*written, *written["encoder"], *written["quantization"], *written["quantization"]["layers"][0]}
     unusual = {"combination", "temperature", "head_size", "pooler_activation", "terms", "fused_qkv", "scores"}
-    unusual |= {"embedding_size", "embedding", "distinct_layers"}
+    unusual |= {"embedding_size", "projection", "distinct_layers"}
     unusual |= {"norm", "gated", "rotary_bases", "pooler_norm"}
     assert not keys & unusual
 
@@ -92,9 +92,9 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
         ("encoder", "distinct_layers", 3, "encoder.distinct_layers is 3, expected a divisor of layers 2"),
         ("encoder", "distinct_layers", 1, "quantization.layers is 'a list of 2', expected a list of 1"),
         ("encoder", "embedding_size", 0.5, "encoder.embedding_size is 0.5"),
-        ("encoder", "embedding_size", 10, "quantization.embedding is None, expected a code type where"),
-        ("quantization", "embedding", "int3", "quantization.embedding is 'int3'"),
-        ("quantization", "embedding", "int4", "quantization.embedding is 'int4', expected a code type where"),
+        ("encoder", "embedding_size", 10, "quantization.projection is None, expected a code type where"),
+        ("quantization", "projection", "int3", "quantization.projection is 'int3'"),
+        ("quantization", "projection", "int4", "quantization.projection is 'int4', expected a code type where"),
     ],
 )
 def test_a_wrong_structure_is_refused(section: str, key: str, value: object, expected: str, saved: Path) -> None:

@@ -51,6 +51,8 @@ def test_layers_of_equal_quantization_are_one_entry() -> None:
     found = quantization_by_layer(QuantizationConfig((four, four, one), "int4"))
     assert list(found) == ["layers 0-1", "layer 2", "pooler"]
     assert found["layer 2"].startswith("hidden sign")
+    found = quantization_by_layer(QuantizationConfig((four, one), "int4", projection="int8"), repeated=3)
+    assert list(found) == ["projection", "layers 0-2", "layers 3-5", "pooler"]
 
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:
