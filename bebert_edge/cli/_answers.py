@@ -33,21 +33,21 @@ def shorten(text: str, width: int) -> str:
 
 def _label_width(model: EdgeModel) -> int:
     widths = [cell_len(printable(label)) for label in model.labels]
-    several = model.metadata.config.task.problem == "multi_label"
+    several = model.config.task.problem == "multi_label"
     width = sum(widths) + len("_0.99, ") * len(widths) if several else max(widths)
     return min(MAX_LABEL_WIDTH, max(MIN_LABEL_WIDTH, width))
 
 
 def _label(model: EdgeModel, answer: Prediction) -> str:
     """The label; of a multi-label task every label with its probability, the most probable first."""
-    if model.metadata.config.task.problem != "multi_label":
+    if model.config.task.problem != "multi_label":
         return answer.label
     scores = sorted(zip(answer.scores, model.labels, strict=True), key=lambda pair: -pair[0])[: len(answer.labels)]
     return ", ".join(f"{label} {score:.2f}" for score, label in scores) or "(none)"
 
 
 def _table(model: EdgeModel, answers: Iterable[Prediction]) -> Iterator[Prediction]:
-    width, header = _label_width(model), SCORE_HEADERS[model.metadata.config.task.problem]
+    width, header = _label_width(model), SCORE_HEADERS[model.config.task.problem]
     print(f"{'text':{TEXT_WIDTH}}  {shorten('label', width)}  {header:>11}  members")
     for answer in answers:
         text = answer.text if answer.pair is None else f"{answer.text} | {answer.pair}"

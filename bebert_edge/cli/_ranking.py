@@ -14,7 +14,7 @@ from bebert_edge.runtime import EdgeModel, RankedDocument
 
 
 def _table(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[RankedDocument]:
-    regression = model.metadata.config.task.problem == "regression"
+    regression = model.config.task.problem == "regression"
     header = SCORE_HEADERS["regression" if regression else "single_label"]
     print(f"{'rank':>4}  {'document':{TEXT_WIDTH}}  {header:>11}  members")
     for answer in answers:

@@ -34,8 +34,12 @@ def _sizes(encoder: dict[str, Any], key: str, other: str, meaning: str) -> str:
     return f"{encoder[key]}" + (f" ({encoder[other]} {meaning})" if encoder[other] != encoder[key] else "")
 
 
+def _task(task: dict[str, Any]) -> str:
+    return f"{task['type']}, {task['problem']}, {'pairs of texts' if task['text_pair'] else 'single texts'}"
+
+
 def _lines(found: dict[str, Any]) -> list[str]:
-    task, encoder = found["task"], found["encoder"]
+    encoder = found["encoder"]
     weights = ", ".join(f"{weight:.3g}" for weight in found["member_weights"])
     shape = (
         f"{_sizes(encoder, 'layers', 'distinct_layers', 'distinct')} layers, "
@@ -44,8 +48,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
     )
     rows = [
         (found["kind"], found["path"]),
-        ("task", f"{task['type']}, {task['problem']}, {'pairs of texts' if task['text_pair'] else 'single texts'}"),
+        ("task", _task(found["task"])),
         ("labels", ", ".join(found["labels"]) or "none"),
+        *(
+            (f"task {name}", f"{_task(more['task'])}: {', '.join(more['labels'])}")
+            for name, more in found["tasks"].items()
+        ),
         ("members", f"{found['members']}, weights {weights}"),
         ("answer", f"weighted mean of their {found['combination']}, temperature {found['temperature']:.6g}"),
         ("longest input", f"{found['max_length']} tokens"),

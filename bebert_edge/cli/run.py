@@ -75,6 +75,9 @@ def run(
         Path | None,
         typer.Option("--output", "-o", help="Write the answers to this file.", show_default="stdout"),
     ] = None,
+    task: Annotated[
+        str, typer.Option(help="Name of the task, for models that have several.", show_default="the main one")
+    ] = "",
     device: Annotated[str, typer.Option(help="Where to run: cpu.")] = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of one call.", show_default="one per core")
@@ -104,13 +107,13 @@ def run(
     if output_format is RunFormat.npy and output is None and sys.stdout.isatty():
         raise typer.BadParameter("npy is binary: pass --output FILE, or > FILE", param_hint="--format")
 
-    model = _load(path, device=device, threads=threads, require_native=require_native)
+    model = _load(path, device=device, threads=threads, require_native=require_native).of(task)
     note(str(model.backend))
     with ExitStack() as stack:
         if output is not None:
             stack.enter_context(_written(output))
         if input_file:
-            pairs = model.metadata.config.task.text_pair and query is None
+            pairs = model.config.task.text_pair and query is None
             texts_in = _from_file(_open(input_file, stack), input_file, pairs, text_column, pair_column)
         else:
             texts_in = iter(list(zip(texts, pair, strict=True)) if pair else texts)
@@ -125,7 +128,7 @@ def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_:
     from bebert_edge.cli import _answers, _embeddings, _ranking
     from bebert_edge.errors import RuntimeInputError
 
-    task = model.metadata.config.task
+    task = model.config.task
     writers: dict[str, Any] = _embeddings.WRITERS if task.embeds else _answers.WRITERS
     if query is not None:
         writers = _ranking.WRITERS

@@ -78,6 +78,7 @@ def _config(config: EnsembleConfig) -> dict[str, Any]:
         ),
         "license": config.metadata.get("license", ""),
         "metadata": config.metadata,
+        "tasks": {head.name: {"task": asdict(head.task), "labels": list(head.labels)} for head in config.heads},
     }
 
 

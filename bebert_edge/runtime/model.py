@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from copy import copy
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_edge.ensemble import head_prefix
 from bebert_edge.errors import ModelError, RuntimeInputError
 from bebert_edge.metadata import ModelMetadata
 from bebert_edge.runtime.backend import Backend
@@ -34,6 +36,9 @@ def default_model_path() -> Path:
 
 class EdgeModel:
     """A binary ensemble in one .onnx file, ready to answer. Safe to share between threads.
+
+    Attributes:
+        config: The configuration of the ensemble, with the task that is answered as the only one.
 
     Example:
         >>> model = EdgeModel("sst2.onnx", threads=1)
@@ -66,8 +71,11 @@ class EdgeModel:
         """
         self._path = Path(path)
         self._model = open_model(path, device=device, threads=threads, require_native=require_native)
-        config = self.metadata.config
-        self._encoder = TextEncoder(self.metadata.tokenizer, config.max_length, config.task.text_pair)
+        self._use("")
+
+    def _use(self, task: str) -> None:
+        self._prefix, self.config = head_prefix(task), self.metadata.config.of(task)
+        self._encoder = TextEncoder(self.metadata.tokenizer, self.config.max_length, self.config.task.text_pair)
 
     def __repr__(self) -> str:
         return f"EdgeModel({str(self._path)!r}): {self.members} members, {len(self.labels)} labels, {self.backend}"
@@ -85,7 +93,25 @@ class EdgeModel:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels, in the order of the logits."""
-        return self.metadata.labels
+        return self.config.labels
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that the file answers; the main one is ""."""
+        return self.metadata.config.task_names
+
+    def of(self, task: str) -> EdgeModel:
+        """The same loaded model for another of its tasks: its labels, its answers.
+
+        Raises:
+            RuntimeInputError: It has no task of this name.
+        """
+        if task not in self.tasks:
+            names = ", ".join(repr(name) for name in self.tasks)
+            raise RuntimeInputError(f"{self._path} has no task {task!r}, expected one of {names}")
+        model = copy(self)
+        model._use(task)
+        return model
 
     @property
     def members(self) -> int:
@@ -113,7 +139,7 @@ class EdgeModel:
 
     def stream(self, texts: Iterable[Text], *, batch_size: int = 32) -> Iterator[Prediction]:
         """As `predict`, for input of any size: reads a window of texts at a time and yields answers in order."""
-        config = self.metadata.config
+        config = self.config
         self._expect(config.task.pooled, "has no label for a whole text")
         return (predict(text, logits, members, config) for text, logits, members in self._answer(texts, batch_size))
 
@@ -123,7 +149,7 @@ class EdgeModel:
         Raises:
             RuntimeInputError: The model's task has no logits of a whole text.
         """
-        self._expect(self.metadata.config.task.pooled, "has no logits of a whole text")
+        self._expect(self.config.task.pooled, "has no logits of a whole text")
         rows = [logits for _, logits, _ in self._answer(texts, batch_size)]
         return np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
 
@@ -140,7 +166,7 @@ class EdgeModel:
                 than 1.
             ModelError: The model is damaged.
         """
-        config = self.metadata.config
+        config = self.config
         self._expect(config.task.text_pair and config.task.pooled and len(self.labels) == 1, "cannot rank documents")
         if isinstance(documents, str):
             raise RuntimeInputError("documents is one str, expected a list of them: write [document]")
@@ -162,7 +188,7 @@ class EdgeModel:
 
     def stream_embeddings(self, texts: Iterable[str], *, batch_size: int = 32) -> Iterator[Embedding]:
         """As `embed`, one `Embedding` after the other, for input of any size. Arguments and errors as `embed`."""
-        config = self.metadata.config
+        config = self.config
         self._expect(config.task.embeds, "gives no embeddings")
         answers = self._answer(texts, batch_size)
         return (embedding(text, vector, members, config) for text, vector, members in answers)
@@ -170,11 +196,11 @@ class EdgeModel:
     @property
     def embedding_size(self) -> int:
         """Numbers of an embedding; 0 for models that give none."""
-        return self.metadata.config.embedding_size
+        return self.config.embedding_size
 
     def _expect(self, fits: bool, reason: str) -> None:
         if not fits:
-            raise RuntimeInputError(f"{self._path} {reason}: it is a model for {self.metadata.config.task.type}")
+            raise RuntimeInputError(f"{self._path} {reason}: it is a model for {self.config.task.type}")
 
     def _answer(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
         """Every text with the ensemble's answer and its members': `[labels]` and `[members, labels]`.
@@ -210,7 +236,7 @@ class EdgeModel:
                 answers[i] = combined[row], members[:, row]
         for i, text in enumerate(encoded):
             combined, members = answers.pop(i)
-            if self.metadata.config.task.answers_tokens:
+            if self.config.task.answers_tokens:
                 combined, members = combined[: len(text.ids)], members[:, : len(text.ids)]
             yield text, combined, members
 
@@ -223,7 +249,8 @@ class EdgeModel:
             feed["attention_mask"][row, :length] = 1
             feed["token_type_ids"][row, :length] = text.type_ids
         try:
-            combined, members = self._model.session.run(list(self.metadata.config.task.outputs), feed)
+            outputs = [self._prefix + name for name in self.config.task.outputs]
+            combined, members = self._model.session.run(outputs, feed)
         except Exception as error:  # the exceptions of onnxruntime have no public base class
             reason = " ".join(str(error).split())
             raise ModelError(f"{self._path} failed: {reason:.300}. Copy the file again, or export it again") from error
@@ -237,7 +264,7 @@ class EdgeModel:
 
     def _shapes(self, texts: int, tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of the two outputs."""
-        config = self.metadata.config
+        config = self.config
         places = (texts, tokens) if config.task.answers_tokens else (texts,)
         width = config.encoder.hidden_size if config.task.embeds else len(self.labels)
         return (*places, config.embedding_size or width), (config.members, *places, width)

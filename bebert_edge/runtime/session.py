@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import onnxruntime
 
+from bebert_edge.ensemble import head_prefix
 from bebert_edge.errors import ModelError, NativeLibraryError, RuntimeInputError
 from bebert_edge.metadata import ModelMetadata, read_metadata
 from bebert_edge.runtime import backend as backends
@@ -71,7 +72,8 @@ def open_model(
         session = create_session(os.fspath(path), options)
     except Exception as error:  # the exceptions of onnxruntime have no public base class
         raise ModelError(_refusal(path, outline, metadata, backend, error)) from error
-    outputs = metadata.config.task.outputs
+    config = metadata.config
+    outputs = [head_prefix(name) + output for name in config.task_names for output in config.of(name).task.outputs]
     missing = [name for name in outputs if name not in {output.name for output in session.get_outputs()}]
     if missing:
         raise ModelError(f"{path} has no output {missing[0]!r}: another tool changed the graph. Export it again")
