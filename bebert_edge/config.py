@@ -12,6 +12,7 @@ from typing import Any
 
 from bebert_edge.codes import CODE_TYPES, CodeType, code_type
 from bebert_edge.errors import FormatError
+from bebert_edge.kept_weights import WEIGHT_TYPES
 
 FORMAT_VERSION = 1
 FAMILIES = ("bert",)
@@ -41,7 +42,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
         "rotary_bases": (),
         "pooler_norm": False,
     },
-    "quantization": {"terms": 1, "fused_qkv": True, "projection": None},
+    "quantization": {"terms": 1, "fused_qkv": True, "projection": None, "weights": {}},
     "quantization.layers[]": {"scores": "softmax"},
     "task": {"pooling": "first"},
     "heads[].task": {"pooling": "first"},
@@ -271,7 +272,8 @@ class QuantizationConfig:
 
     `terms` is how many binary linears each linear is the sum of. `fused_qkv` is whether query, key and value are one
     linear with one quantizer of its input, or three. `projection` is the code type of the input of the embeddings'
-    projection; None where there is none.
+    projection; None where there is none. `weights` are the types of the weights, of linears that keep more than one bit
+    a weight.
     """
 
     layers: tuple[LayerQuantization, ...]
@@ -279,6 +281,7 @@ class QuantizationConfig:
     terms: int = 1
     fused_qkv: bool = True
     projection: str | None = None
+    weights: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
@@ -288,6 +291,9 @@ class QuantizationConfig:
         _require(
             self.projection in codes, "quantization.projection", self.projection, f"one of {', '.join(CODE_TYPES)}"
         )
+        _require(isinstance(self.weights, dict), "quantization.weights", self.weights, "an object")
+        for name, kind in self.weights.items():
+            _require(kind in WEIGHT_TYPES, f"quantization.weights[{name!r}]", kind, f"one of {WEIGHT_TYPES}")
 
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""

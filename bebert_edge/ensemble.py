@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.bits import padding_is_zero, row_bytes
-from bebert_edge.config import EnsembleConfig
+from bebert_edge.config import EnsembleConfig, QuantizationConfig
 from bebert_edge.errors import FormatError
+from bebert_edge.kept_weights import FLOAT16_ROW_LIMIT
 
 CONFIG_FILE = "config.json"
 TENSOR_FILE = "model.safetensors"
@@ -29,7 +30,8 @@ class TensorSpec:
     """What docs/format.md says of one tensor.
 
     Attributes:
-        kind: `bits` (uint8 rows of `channels` bits), `float`, `scale` (float >= 0) or `step` (float > 0).
+        kind: `bits` (uint8 rows of `channels` bits), `float`, `scale` (float >= 0), `step` (float > 0), or `int8` or
+            `float16` for kept weights.
         shape: Shape with all members on the leading axis.
         part: The line of the size report that it counts for.
         channels: Bits of a row, for `bits`.
@@ -38,7 +40,7 @@ class TensorSpec:
         half: Whether float16 is allowed.
     """
 
-    kind: Literal["bits", "float", "scale", "step"]
+    kind: Literal["bits", "float", "scale", "step", "int8", "float16"]
     shape: tuple[int, ...]
     part: str
     channels: int = 0
@@ -48,8 +50,8 @@ class TensorSpec:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """uint8 for bits, float32 otherwise."""
-        return np.dtype(np.uint8 if self.kind == "bits" else np.float32)
+        """uint8 for bits, that of kept weights, float32 otherwise."""
+        return np.dtype({"bits": "uint8", "int8": "int8", "float16": "float16"}.get(self.kind, "float32"))
 
     @property
     def dtypes(self) -> list[np.dtype[Any]]:
@@ -74,6 +76,11 @@ def term_names(linear: str, terms: int) -> list[str]:
     return [linear, f"{linear}.second"][:terms]
 
 
+def linear_terms(linear: str, quantization: QuantizationConfig) -> list[str]:
+    """The same of a linear of this quantization: kept weights need no second term."""
+    return term_names(linear, 1 if linear in quantization.weights else quantization.terms)
+
+
 def linear_sizes(config: EnsembleConfig) -> dict[str, tuple[int, int]]:
     """Input and output channels `(K, N)` of the linears of a layer, by name."""
     shape = config.encoder
@@ -84,12 +91,18 @@ def linear_sizes(config: EnsembleConfig) -> dict[str, tuple[int, int]]:
 
 
 def _linear_specs(linear: str, config: EnsembleConfig, k: int, n: int) -> Iterator[tuple[str, TensorSpec]]:
-    members = config.members
-    for prefix in term_names(linear, config.quantization.terms):
+    members, kept = config.members, config.quantization.weights.get(linear)
+    for prefix in linear_terms(linear, config.quantization):
         yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers", uniform=True)
         yield f"{prefix}.step", TensorSpec("step", (members,), "quantizers")
-        yield f"{prefix}.bits", TensorSpec("bits", (members, n, row_bytes(k)), "encoder bits", channels=k)
-        yield f"{prefix}.scale", TensorSpec("scale", (members, n), "encoder scales", uniform=True)
+        if kept == "int8":
+            yield f"{prefix}.weight", TensorSpec("int8", (members, n, k), "int8 weights")
+        elif kept == "float16":
+            yield f"{prefix}.weight", TensorSpec("float16", (members, n, k), "float16 weights")
+        else:
+            yield f"{prefix}.bits", TensorSpec("bits", (members, n, row_bytes(k)), "encoder bits", channels=k)
+        if kept != "float16":
+            yield f"{prefix}.scale", TensorSpec("scale", (members, n), "encoder scales", uniform=True)
     yield f"{linear}.bias", TensorSpec("float", (members, n), "biases")
 
 
@@ -144,7 +157,12 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
         for name in config.task_names:
             yield from _head_specs(head_prefix(name), config.of(name))
 
-    return dict(specs())
+    found = dict(specs())
+    linears = [name.removesuffix(".step") for name in found if name.endswith(".step")]
+    for name in config.quantization.weights:
+        if name not in linears:
+            raise FormatError(f"config.json: quantization.weights has {name!r}, expected names of {', '.join(linears)}")
+    return found
 
 
 @dataclass
@@ -290,7 +308,16 @@ def _check_tensor(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
         "float": ("finite numbers", np.isfinite(array)),
         "scale": ("finite numbers >= 0", np.isfinite(array) & (array >= 0)),
         "step": ("finite numbers > 0", np.isfinite(array) & (array > 0)),
+        "int8": ("integers", np.ones(array.shape, bool)),
+        "float16": ("finite numbers", np.isfinite(array)),
     }[spec.kind]
     if not allowed_values.all():
         index = tuple(int(i) for i in np.argwhere(~allowed_values)[0])
         raise FormatError(f"{TENSOR_FILE}: tensor {name} is {array[index]} at {list(index)}, expected {expected}")
+    if spec.kind == "float16":
+        largest = float(np.abs(array).sum(-1, dtype=np.float64).max())
+        if largest > FLOAT16_ROW_LIMIT:
+            raise FormatError(
+                f"{TENSOR_FILE}: the magnitudes of a row of {name} sum to {largest:g}, expected {FLOAT16_ROW_LIMIT:g} "
+                "or less, with which sums are exact"
+            )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.config import ACTIVATIONS, EnsembleConfig
-from bebert_edge.ensemble import PackedEnsemble, head_prefix, term_names
+from bebert_edge.ensemble import PackedEnsemble, head_prefix, linear_terms, term_names
 from bebert_edge.rotary import Rotary
 
 Floats = NDArray[np.float32]
@@ -47,17 +47,23 @@ class Quantizer:
 
 @dataclass(frozen=True)
 class LoweredProduct:
-    """A PackedBinaryMatMul: `weight [E, N, R(k)]`, `scale` and `bias` `[E, N]`.
+    """A PackedBinaryMatMul: `weight [E, N, R(k)]`, `scale` and `bias` `[E, N]`; or the product of kept weights.
 
+    Kept weights are int8 or float16 `[E, N, k]`.
     `source` is the quantizer of its input whose codes it takes: a place among the outputs of the op before.
     """
 
     k: int
     source: int
     input_code: CodeType
-    weight: NDArray[np.uint8]
+    weight: NDArray[Any]
     scale: Floats
     bias: Floats
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether weights are bits."""
+        return self.weight.dtype == np.uint8
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -255,7 +261,7 @@ class _Lowering:
         return self.config.quantization.layers[i].code(use)
 
     def terms(self, name: str) -> list[str]:
-        return term_names(name, self.config.quantization.terms)
+        return linear_terms(name, self.config.quantization)
 
     def input_quantizer(self, term: str, code: CodeType) -> Quantizer:
         """The quantizer in front of one term of a linear: one step for all channels of a member."""
@@ -267,15 +273,24 @@ class _Lowering:
         """The distinct quantizers of what linears take in, and the place of each linear's terms among them."""
         return _distinct([self.input_quantizer(term, code) for name in linears for term in self.terms(name)])
 
+    def sources(self, linears: Sequence[str], code: CodeType) -> dict[str, list[int]]:
+        """The places of each linear's terms among the distinct quantizers of what the linears take in."""
+        places = iter(self.inputs(linears, code)[1])
+        return {name: [next(places) for _ in self.terms(name)] for name in linears}
+
     def products(self, name: str, code: CodeType, sources: Sequence[int]) -> tuple[LoweredProduct, ...]:
         """The terms of a linear, whose inputs are the quantizers at `sources`."""
         bias: Floats = self.tensors[f"{name}.bias"]
         products = []
+        kept = self.config.quantization.weights.get(name)
         for i, (term, source) in enumerate(zip(self.terms(name), sources, strict=True)):
-            scale = self.tensors[f"{term}.step"][:, None] * self.tensors[f"{term}.scale"]
+            scale = np.broadcast_to(self.tensors[f"{term}.step"][:, None], bias.shape)
+            if kept != "float16":
+                scale = scale * self.tensors[f"{term}.scale"]
             k = self.tensors[f"{term}.shift"].shape[-1]
             own = bias if i == 0 else np.zeros_like(bias)
-            products.append(LoweredProduct(k, source, code, self.tensors[f"{term}.bits"], scale, own))
+            weight = self.tensors[f"{term}.weight" if kept else f"{term}.bits"]
+            products.append(LoweredProduct(k, source, code, weight, scale, own))
         return tuple(products)
 
     def linear(self, name: str, code: CodeType) -> tuple[LoweredLinear, tuple[Quantizer, ...]]:
@@ -311,11 +326,10 @@ class _Lowering:
 
     def qkv(self, i: int) -> tuple[LoweredQuantizedLinear, ...]:
         names, code = self.qkv_names(i), self.layer_code(i, "hidden")
-        _, sources = self.inputs(names, code)
-        terms = self.config.quantization.terms
+        sources = self.sources(names, code)
         return tuple(
-            LoweredQuantizedLinear(self.products(name, code, sources[j * terms : (j + 1) * terms]), 0, (output,))
-            for j, (name, output) in enumerate(zip(names, self.qkv_quantizers(i), strict=True))
+            LoweredQuantizedLinear(self.products(name, code, sources[name]), 0, (output,))
+            for name, output in zip(names, self.qkv_quantizers(i), strict=True)
         )
 
     def attention(self, i: int, outputs: tuple[Quantizer, ...]) -> LoweredAttention:
@@ -380,7 +394,7 @@ class _Lowering:
             outputs, projection = inputs, LoweredQuantizedLinear(linear.products, 0, outputs)
         return LoweredEmbedding(
             k=self.config.encoder.embedding_size,
-            words=tuple(self.words(term) for term in self.terms("embeddings.word")),
+            words=tuple(self.words(term) for term in term_names("embeddings.word", self.config.quantization.terms)),
             position=self.tensors.get("embeddings.position"),
             token_type=self.tensors.get("embeddings.token_type"),
             norm=self.norm("embeddings.norm", outputs),
@@ -392,10 +406,8 @@ class _Lowering:
         return [f"{head_prefix(name)}pooler" for name in self.config.task_names if self.config.of(name).task.pooled]
 
     def pooler(self, name: str) -> LoweredPooler:
-        code, names, terms = CODE_TYPES[self.config.quantization.pooler], self.poolers(), self.config.quantization.terms
-        _, sources = self.inputs(names, code)
-        begin = names.index(name) * terms
-        products = self.products(name, code, sources[begin : begin + terms])
+        code = CODE_TYPES[self.config.quantization.pooler]
+        products = self.products(name, code, self.sources(self.poolers(), code)[name])
         norm = None
         if self.config.encoder.pooler_norm:
             norm = self.tensors[f"{name}.norm.weight"], self.tensors[f"{name}.norm.bias"]

@@ -16,6 +16,7 @@ from bebert_edge.answer import classify, combine, embed
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CodeType, from_triple
 from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.kept_weights import kept_matmul
 from bebert_edge.lowering import (
     ACTIVATION_NUMBERS,
     LoweredAttention,
@@ -24,6 +25,7 @@ from bebert_edge.lowering import (
     LoweredLinear,
     LoweredNorm,
     LoweredPooler,
+    LoweredProduct,
     LoweredQuantizedLinear,
     Quantizer,
     lower,
@@ -236,17 +238,18 @@ def add_layer_norm_quantize(
     return y, _quantize(y, shift, inverse_step, output_code)
 
 
+def _product(product: LoweredProduct, codes: Codes) -> Floats:
+    arguments = product.weight, product.scale, product.bias
+    if product.is_binary:
+        return packed_binary_matmul(codes, *arguments, **product.attributes)
+    return kept_matmul(values(codes, product.input_code, product.k), *arguments)
+
+
 def _linear(linear: LoweredLinear, codes: Sequence[Codes]) -> Floats:
     """A sum of products, from the first to the last; `codes` are those of each quantizer of the input."""
     y = None
     for product in linear.products:
-        term = packed_binary_matmul(
-            codes[product.source],
-            product.weight,
-            product.scale,
-            product.bias,
-            **product.attributes,
-        )
+        term = _product(product, codes[product.source])
         y = term if y is None else y + term
     assert y is not None
     return y

@@ -49,10 +49,13 @@ def metadata_properties(ensemble: PackedEnsemble, parts: Mapping[str, int]) -> t
 
 
 def quantization_summary(config: EnsembleConfig) -> str:
-    """For example `1-bit weights, activations int4 and uint4`: code types, the most frequent first."""
+    """For example `1-bit weights (1 linear int8), activations int4 and uint4`: code types, the most frequent first."""
     codes = Counter(name for layer in config.quantization.layers for name in layer.codes().values())
     codes[config.quantization.pooler] += 1
-    return "1-bit weights, activations " + " and ".join(name for name, _ in codes.most_common())
+    kept = Counter(config.quantization.weights.values())
+    linears = ", ".join(f"{count} linear{'s' if count > 1 else ''} {kind}" for kind, count in kept.items())
+    weights = f"1-bit weights ({linears})" if linears else "1-bit weights"
+    return f"{weights}, activations " + " and ".join(name for name, _ in codes.most_common())
 
 
 def _json(value: object) -> str:

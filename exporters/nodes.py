@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from bebert_edge.ensemble import term_names
 from bebert_edge.exporters.functions import DOMAIN
+from bebert_edge.exporters.kept_product import kept_product
 from bebert_edge.lowering import (
     LoweredAttention,
     LoweredLinear,
@@ -98,7 +99,10 @@ class Graph:
         total = ""
         terms = term_names(name, len(linear.products))
         for term, product in zip(terms, linear.products, strict=True):
-            self.op("PackedBinaryMatMul", self._product(product, codes, term), term, **product.attributes)
+            if product.is_binary:
+                self.op("PackedBinaryMatMul", self._product(product, codes, term), term, **product.attributes)
+            else:
+                kept_product(self, product, codes[product.source], term)
             total = self.node("Add", [total, term], f"{name}.sum") if total else term
         return total
 
@@ -108,7 +112,7 @@ class Graph:
             return self.quantize(
                 self.linear(linear, codes, f"{name}.halves"), linear.outputs, name, linear.activation, "GatedQuantize"
             )
-        if len(linear.products) > 1 or len(linear.outputs) > 1:
+        if len(linear.products) > 1 or len(linear.outputs) > 1 or not linear.products[0].is_binary:
             return self.quantize(self.linear(linear, codes, name), linear.outputs, f"{name}.codes", linear.activation)
         (product,), (output,) = linear.products, linear.outputs
         inputs = self._product(product, codes, name) + self.quantizer(name, output)

@@ -114,6 +114,7 @@ def random_ensemble(
     fused_qkv: bool = True,
     token_types: int = 2,
     structure: Mapping[str, Any] | None = None,
+    weights: dict[str, str] | None = None,
     seed: int = 0,
 ) -> PackedEnsemble:
     """A valid ensemble of random weights whose codes take many different values.
@@ -155,6 +156,7 @@ def random_ensemble(
             terms,
             fused_qkv,
             projection=layer.hidden if embedding_size else None,
+            weights=weights or {},
         ),
         task=task,
         labels=tuple(labels),
@@ -170,6 +172,10 @@ def random_ensemble(
         shape = (1, *spec.shape[1:]) if spec.shareable and shared_embeddings else spec.shape
         if spec.kind == "bits":
             tensors[name] = pack_bits(rng.random((*shape[:-1], spec.channels)) < 0.5)
+        elif spec.kind == "int8":
+            tensors[name] = rng.integers(-127, 128, shape).astype(np.int8)
+        elif spec.kind == "float16":
+            tensors[name] = rng.normal(0, 1 / np.sqrt(hidden_size), shape).astype(np.float16)
         elif name.endswith("norm.weight"):
             tensors[name] = rng.normal(1, 0.1, shape).astype(np.float32)
         elif name.endswith("classifier.weight"):
@@ -177,7 +183,8 @@ def random_ensemble(
         elif spec.kind == "float":
             tensors[name] = rng.normal(0, 0.1, shape).astype(np.float32)
         elif spec.kind == "scale":
-            tensors[name] = (rng.uniform(0.5, 1.5, shape) / np.sqrt(hidden_size)).astype(np.float32)
+            largest = 64 if name.removesuffix(".scale") in config.quantization.weights else 1
+            tensors[name] = (rng.uniform(0.5, 1.5, shape) / np.sqrt(hidden_size) / largest).astype(np.float32)
         else:
             tensors[name] = (rng.uniform(0.8, 1.2, shape) * _step(name, layer)).astype(np.float32)
     ensemble = PackedEnsemble(config, tensors, tokenizer_json())

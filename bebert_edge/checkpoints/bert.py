@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.config import PROBLEMS, EncoderConfig, QuantizationConfig, TaskConfig
 from bebert_edge.errors import CheckpointError
+from bebert_edge.kept_weights import WEIGHT_TYPES, int8_rows, linear_names
 
 NAME = "bert"
 FORMAT_VERSION = 1
@@ -74,47 +76,77 @@ def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 
+def _kept(section: Mapping[str, Any], shape: EncoderConfig, path: Path) -> dict[str, str]:
+    """Types of the weights that have more than one bit, by the name of the linear."""
+    weights, names = section.get("weights", {}), linear_names(shape.distinct_layers, projected=shape.projected)
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{path}: {SECTION}.weights is {weights!r}, expected an object")
+    for name, kind in weights.items():
+        if name not in names:
+            raise CheckpointError(f"{path}: {SECTION}.weights has {name!r}, expected names of {', '.join(names)}")
+        if kind not in WEIGHT_TYPES:
+            expected = ", ".join(WEIGHT_TYPES)
+            raise CheckpointError(f"{path}: {SECTION}.weights[{name!r}] is {kind!r}, expected one of {expected}")
+    return weights
+
+
 def _binary(prefix: str, latent: Floats) -> Tensors:
     bits, scale = binarize_rows(latent)
     yield f"{prefix}.bits", pack_bits(bits)
     yield f"{prefix}.scale", scale
 
 
-def _linear(read: Reader, target: str, source: str, k: int, n: int) -> Tensors:
+def _weights(prefix: str, latent: Floats, kept: Mapping[str, str]) -> Tensors:
+    kind = kept.get(prefix)
+    if kind is None:
+        yield from _binary(prefix, latent)
+    elif kind == "int8":
+        weight, scale = int8_rows(latent)
+        yield f"{prefix}.weight", weight
+        yield f"{prefix}.scale", scale
+    else:
+        with np.errstate(over="ignore"):  # what is infinite is refused with the tensor's name
+            yield f"{prefix}.weight", latent.astype(np.float16)
+
+
+def _linear(read: Reader, target: str, source: str, k: int, n: int, kept: Mapping[str, str]) -> Tensors:
     yield f"{target}.shift", read(f"{source}.quantizer.shift", k)
     yield f"{target}.step", _step(read, f"{source}.quantizer.step")
-    yield from _binary(target, read(f"{source}.weight", n, k))
+    yield from _weights(target, read(f"{source}.weight", n, k), kept)
     yield f"{target}.bias", read(f"{source}.bias", n)
 
 
-def _layer(read: Reader, i: int, shape: EncoderConfig) -> Tensors:
+def _layer(read: Reader, i: int, shape: EncoderConfig, kept: Mapping[str, str]) -> Tensors:
     h, f = shape.hidden_size, shape.intermediate_size
     target, source = f"layers.{i}", f"bert.encoder.layer.{i}"
     attention = f"{source}.attention.self"
     yield f"{target}.qkv.shift", read(f"{attention}.input_quantizer.shift", h)
     yield f"{target}.qkv.step", _step(read, f"{attention}.input_quantizer.step")
     qkv = ("query", "key", "value")
-    yield from _binary(f"{target}.qkv", np.concatenate([read(f"{attention}.{use}.weight", h, h) for use in qkv]))
+    latent = np.concatenate([read(f"{attention}.{use}.weight", h, h) for use in qkv])
+    yield from _weights(f"{target}.qkv", latent, kept)
     yield f"{target}.qkv.bias", np.concatenate([read(f"{attention}.{use}.bias", h) for use in qkv])
     for use in (*qkv, "probability"):
         step = _step(read, f"{attention}.{use}_quantizer.step")
         yield f"{target}.attention.{use}_step", np.full(shape.heads, step, np.float32)
-    yield from _linear(read, f"{target}.attention_output", f"{source}.attention.output.dense", h, h)
+    yield from _linear(read, f"{target}.attention_output", f"{source}.attention.output.dense", h, h, kept)
     yield from norm(read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
-    yield from _linear(read, f"{target}.ffn_in", f"{source}.intermediate.dense", h, f)
-    yield from _linear(read, f"{target}.ffn_out", f"{source}.output.dense", f, h)
+    yield from _linear(read, f"{target}.ffn_in", f"{source}.intermediate.dense", h, f, kept)
+    yield from _linear(read, f"{target}.ffn_out", f"{source}.output.dense", f, h, kept)
     yield from norm(read, f"{target}.ffn_norm", f"{source}.output.LayerNorm", h)
 
 
-def _tensors(read: Reader, shape: EncoderConfig, trained_positions: int, labels: int) -> Tensors:
+def _tensors(
+    read: Reader, shape: EncoderConfig, trained_positions: int, labels: int, kept: Mapping[str, str]
+) -> Tensors:
     h, width = shape.hidden_size, shape.embedding_size
     yield from _binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, width))
     yield from tables(read, shape, trained_positions)
     if shape.projected:
-        yield from _linear(read, "embeddings.projection", "bert.embeddings.projection", width, h)
+        yield from _linear(read, "embeddings.projection", "bert.embeddings.projection", width, h, kept)
     for i in range(shape.distinct_layers):
-        yield from _layer(read, i, shape)
-    yield from _linear(read, "pooler", "bert.pooler.dense", h, h)
+        yield from _layer(read, i, shape, kept)
+    yield from _linear(read, "pooler", "bert.pooler.dense", h, h, kept)
     yield from classifier(read, labels, h)
 
 
@@ -141,7 +173,8 @@ def read(source: Source) -> Member:
         distinct_layers=section.get("distinct_layers", 0),
     )
     read = Reader(source)
-    tensors = dict(_tensors(read, shape, trained_positions, len(labels)))
+    kept = _kept(section, shape, path)
+    tensors = dict(_tensors(read, shape, trained_positions, len(labels), kept))
     read.finish()
-    quantization = QuantizationConfig.for_bits(bits, shape)
+    quantization = replace(QuantizationConfig.for_bits(bits, shape), weights=kept)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

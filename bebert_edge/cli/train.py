@@ -86,6 +86,10 @@ def train(
     ] = None,
     members: Annotated[int, typer.Option(min=1, help="Members of the ensemble.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits of activations: 1, 2, 4 or 8. Weights have 1.")] = 4,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Linears that keep more than one bit a weight, e.g. 'layers.0.*=int8'; may be repeated."),
+    ] = None,
     method: Annotated[Method, typer.Option(help="How members come to differ.")] = Method.boost,
     distill: Annotated[Distill, typer.Option(help="What members learn from the teacher.")] = Distill.layers,
     first_distill: Annotated[
@@ -165,6 +169,7 @@ def train(
     options = TrainingOptions(
         members=members,
         bits=bits,
+        keep=tuple(keep or ()),
         method=method.value,
         distill=distill.value,
         first_distill=None if first_distill is None else first_distill.value,

@@ -11,6 +11,7 @@ from typing import Any
 
 from bebert_edge.config import EnsembleConfig, QuantizationConfig
 from bebert_edge.errors import ModelError
+from bebert_edge.kept_weights import describe
 from bebert_edge.metadata import read_metadata
 from bebert_edge.runtime.onnx_file import read_outline
 
@@ -85,6 +86,8 @@ def _config(config: EnsembleConfig) -> dict[str, Any]:
 def quantization_by_layer(quantization: QuantizationConfig, repeated: int = 1) -> dict[str, str]:
     """Code types by range of equal layers, e.g. `{"layers 0-2": "hidden int4, ...", "pooler": "int4"}`.
 
+    Kept weights follow: `"int8 weights": "layers.0.qkv, pooler"`.
+
     Args:
         quantization: The code types.
         repeated: How many layers in a row share the weights of one.
@@ -100,7 +103,8 @@ def quantization_by_layer(quantization: QuantizationConfig, repeated: int = 1) -
             runs.append((i, i, text))
     described = {f"layers {a}-{b}" if a < b else f"layer {a}": text for a, b, text in runs}
     projection = {} if quantization.projection is None else {"projection": quantization.projection}
-    return {**projection, **described, "pooler": quantization.pooler}
+    kept = {f"{kind} weights": ", ".join(names) for kind, names in describe(quantization.weights).items() if names}
+    return {**projection, **described, "pooler": quantization.pooler, **kept}
 
 
 def _parts(path: Path, size: int, stated: Mapping[str, int]) -> dict[str, int]:

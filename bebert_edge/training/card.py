@@ -52,6 +52,7 @@ def write_card(
         f"# {name}",
         "",
         f"{options.members} binary BERTs: one bit a weight, {options.bits} bits an activation.",
+        *([f"Linears that keep more bits a weight: {', '.join(options.keep)}."] if options.keep else []),
         f"Made by {_METHODS[options.method]}.",
         f"The answer is the weighted mean of their {options.combination}, at temperature {result.temperature:.4f}.",
         "",

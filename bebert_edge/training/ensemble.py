@@ -13,12 +13,14 @@ from torch import Tensor
 
 from bebert_edge.checkpoints import ENSEMBLE_FILE
 from bebert_edge.errors import TrainingError
+from bebert_edge.kept_weights import choose
 from bebert_edge.training.boosting import adaboost_r2, bootstrap, member_weights, resample, samme
 from bebert_edge.training.calibration import combine, fit_member_weights, fit_temperature
 from bebert_edge.training.card import write_card
 from bebert_edge.training.data import EncodedExamples, encode
 from bebert_edge.training.distillation import Objective
 from bebert_edge.training.files import Examples
+from bebert_edge.training.kept import linears
 from bebert_edge.training.latent import load_float, load_member, load_model, load_tokenizer, save_member
 from bebert_edge.training.options import TrainingOptions
 from bebert_edge.training.result import TrainingResult, main_score
@@ -119,6 +121,7 @@ class _Run:
         positions = self.teacher.config.max_position_embeddings
         if positions < options.max_length:
             raise TrainingError(f"--max-length is {options.max_length}, but {source} has {positions} positions")
+        self.weights = choose(options.keep, [name for name, _ in linears(self.teacher)])
         if self.teacher.config.num_labels != len(self.labels):
             found = self.teacher.config.num_labels
             raise TrainingError(f"{source} has {found} labels, the data {len(self.labels)}: pass another --teacher")
@@ -185,9 +188,14 @@ class _Run:
         wait()
 
     def student(self, bits: int, start: PreTrainedModel, seed: int = 0, ternary: bool = False) -> PreTrainedModel:
-        precision = self.options.precision
         return make_student(
-            self.teacher, bits, initial=start, seed=self.options.seed + seed, precision=precision, ternary=ternary
+            self.teacher,
+            bits,
+            initial=start,
+            seed=self.options.seed + seed,
+            precision=self.options.precision,
+            ternary=ternary,
+            weights=self.weights,
         )
 
     def start(self, initial: str | Path | None) -> list[PreTrainedModel]:

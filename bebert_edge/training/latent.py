@@ -20,6 +20,7 @@ from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training import families, variants
 from bebert_edge.training.binarize import binarize
 from bebert_edge.training.families.conversion import to_bert
+from bebert_edge.training.kept import keep, kept_weights
 from bebert_edge.training.modules import pooler_activation
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def save_member(
     activation, settings = pooler_activation(model.config), variants.settings(model.config)
     for name in ("_name_or_path", "pooler_activation", *settings):
         config.pop(name, None)
+    weights = kept_weights(model)
     config |= {
         "architectures": ["BertForSequenceClassification"],
         "dtype": "float32",
@@ -142,7 +144,8 @@ def save_member(
             "problem": problem,
         }
         | ({} if activation == "tanh" else {"pooler_activation": activation})
-        | settings,
+        | settings
+        | ({"weights": weights} if weights else {}),
     }
     tensors = _tensors(model)
     directory = Path(directory).resolve()
@@ -220,8 +223,9 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
         config |= variants.settings({**config, **section})
         tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
         model = binarize(variants.new_model(BertConfig.from_dict(config)), section["bits"])
+        keep(model, section.get("weights", {}))
         model.load_state_dict(tensors)
-    except (AttributeError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, RuntimeError, KeyError, TypeError, ValueError, TrainingError) as error:
         raise CheckpointError(
             f"{directory} does not fit its {CONFIG_FILE}: {error}; 'bebert-edge pack {directory}' says which tensor"
         ) from error

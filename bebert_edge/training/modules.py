@@ -3,7 +3,8 @@
 
 In training their products are bfloat16 or float32 (`quantization.code_dtype`), with straight-through gradients. In
 evaluation they do what `docs/ops.md` says, one float32 rounding at a time, so that a trained model and its export give
-the same codes. Weights can be ternary too: an easier start for binary ones (`splitting`), which is never exported.
+the same codes. Weights can be ternary too: an easier start for binary ones (`splitting`), which is never exported. And
+a linear may keep int8 or float16 weights (`kept`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertSelfAttention
 
+from bebert_edge.training.kept import kept_rows
 from bebert_edge.training.quantization import Quantizer
 
 ATTENTION = "bebert_binary"
@@ -62,22 +64,30 @@ def _ternary_codes(centred: Tensor) -> tuple[Tensor, Tensor]:
     return codes, scale
 
 
-def _training_rows(latent: Tensor, ternary: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """`binarize_rows` or `ternarize_rows` in few float32 passes: codes of this dtype, and row scales."""
+def _training_rows(latent: Tensor, kind: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows of a `BinaryLinear.kind` in few float32 passes: codes of this dtype, and row scales."""
+    if kind not in _CENTRED:
+        codes, scale = kept_rows(latent, kind)
+        return codes.to(dtype), scale
     centred = latent - latent.mean(-1, keepdim=True)
-    if ternary:
+    if kind == "ternary":
         codes, scale = _ternary_codes(centred)
         return codes.to(dtype), scale
     signs = torch.copysign(torch.ones((), dtype=dtype, device=latent.device), centred.to(dtype))
     return signs, centred.abs_().mean(-1)
 
 
+_CENTRED = ("binary", "ternary")
+"""Kinds of weights whose rows enter less their mean."""
+
+
 class _BinaryMatMul(torch.autograd.Function):
     """`codes @ signs.T * (step * row scale) + bias` with straight-through gradients to the latent weights."""
 
     @staticmethod
-    def forward(ctx: Any, codes: Tensor, step: Tensor, latent: Tensor, bias: Tensor, ternary: bool) -> Tensor:
-        signs, scale = _training_rows(latent, ternary, codes.dtype)
+    def forward(ctx: Any, codes: Tensor, step: Tensor, latent: Tensor, bias: Tensor, kind: str) -> Tensor:
+        signs, scale = _training_rows(latent, kind, codes.dtype)
+        ctx.centred = kind in _CENTRED
         ctx.save_for_backward(codes, step, signs, scale)
         return torch.addcmul(bias, F.linear(codes, signs).float(), scale * step)
 
@@ -88,8 +98,8 @@ class _BinaryMatMul(torch.autograd.Function):
         x = codes.reshape(-1, signs.shape[1])
         narrow = g.to(codes.dtype)
         g_value = ((narrow * scale.to(codes.dtype)) @ signs).view_as(codes)
-        # The latent rows enter less their mean; so does their gradient, which is cheaper to take from the input.
-        x = (x - x.mean(1, keepdim=True)).mul_(step.to(codes.dtype))
+        # Where latent rows enter less their mean, so does their gradient, which is cheaper to take from the input.
+        x = (x - x.mean(1, keepdim=True) if ctx.centred else x.clone()).mul_(step.to(codes.dtype))
         return g_value, None, (narrow.t() @ x).float(), g.sum(0), None
 
 
@@ -99,34 +109,41 @@ def binary_linear(codes: Tensor, step: Tensor, linears: Sequence[BinaryLinear]) 
     Args:
         codes: Codes [..., in].
         step: What a code is worth, a float32 scalar.
-        linears: Layers with latent weights [out, in].
+        linears: Layers with latent weights [out, in] of one kind.
 
     Returns:
         A float32 tensor [..., out] for each layer.
     """
-    ternary = linears[0].ternary
+    kind = linears[0].kind
     if len(linears) == 1:
-        return (_BinaryMatMul.apply(codes, step, linears[0].weight, linears[0].bias, ternary),)
+        return (_BinaryMatMul.apply(codes, step, linears[0].weight, linears[0].bias, kind),)
     latent, bias = torch.cat([linear.weight for linear in linears]), torch.cat([linear.bias for linear in linears])
-    y: Tensor = _BinaryMatMul.apply(codes, step, latent, bias, ternary)
+    y: Tensor = _BinaryMatMul.apply(codes, step, latent, bias, kind)
     return torch.split(y, [linear.out_features for linear in linears], dim=-1)
 
 
 class BinaryLinear(nn.Linear):
     """A linear layer on codes, with weights `sign(latent - row mean) * mean |latent - row mean|`.
 
-    Where it owns no quantizer (query, key and value), its input is codes already and `source` made them.
+    Where it owns no quantizer (query, key and value), its input is codes already and `source` made them. `kept` is the
+    type of weights that it has in place of binary ones.
     """
 
     quantizer: Quantizer | None
     source: tuple[Quantizer]
     ternary: bool = False
-    _packed: tuple[tuple[int, torch.device], Tensor, Tensor] | None
+    kept: str | None = None
+    _packed: tuple[tuple[int, torch.device, str], Tensor, Tensor] | None
 
     def setup(self, quantizer: Quantizer, shared: bool = False) -> None:
         self.quantizer = None if shared else quantizer
         self.source = (quantizer,)  # in a tuple: not a submodule
         self._packed = None
+
+    @property
+    def kind(self) -> str:
+        """Of its weights: `binary`, `ternary`, or what it keeps."""
+        return self.kept or ("ternary" if self.ternary else "binary")
 
     def train(self, mode: bool = True) -> BinaryLinear:
         """Switches mode, and forgets the bits: fused optimizers change weights without changing their version."""
@@ -134,10 +151,15 @@ class BinaryLinear(nn.Linear):
         return super().train(mode)
 
     def _signs_and_scale(self) -> tuple[Tensor, Tensor]:
-        key = (self.weight._version, self.weight.device)
+        key = (self.weight._version, self.weight.device, self.kind)
         if self._packed is None or self._packed[0] != key:
-            rows = ternarize_rows if self.ternary else binarize_rows
-            self._packed = (key, *rows(self.weight.detach()))
+            latent = self.weight.detach()
+            if self.kept:
+                signs, scale = kept_rows(latent, self.kept)
+                signs = signs.double()  # in which sums of kept weights are exact
+            else:
+                signs, scale = (ternarize_rows if self.ternary else binarize_rows)(latent)
+            self._packed = (key, signs, scale)
         return self._packed[1], self._packed[2]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +168,7 @@ class BinaryLinear(nn.Linear):
         if self.training:
             return binary_linear(codes, step, [self])[0]
         signs, scale = self._signs_and_scale()
-        return F.linear(codes, signs) * (step * scale) + self.bias
+        return F.linear(codes.to(signs.dtype), signs).float() * (step * scale) + self.bias
 
 
 class BinaryEmbedding(nn.Embedding):
@@ -162,7 +184,7 @@ class BinaryEmbedding(nn.Embedding):
         # Several processes can only reduce dense gradients; the optimizer makes them sparse again.
         rows = F.embedding(unique, self.weight, sparse=not (dist.is_available() and dist.is_initialized()))
         rows = rows - rows.mean(1, keepdim=True)
-        signs, scale = _training_rows(rows.detach(), self.ternary, rows.dtype)
+        signs, scale = _training_rows(rows.detach(), "ternary" if self.ternary else "binary", rows.dtype)
         binary = rows + (signs * scale[:, None] - rows).detach()
         return F.embedding(inverse, binary)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bebert_edge.config import COMBINATIONS
 from bebert_edge.errors import TrainingError
+from bebert_edge.kept_weights import parse_keep
 from bebert_edge.training.augmentation import REPLACE_BY
 from bebert_edge.training.distillation import DISTILL
 from bebert_edge.training.quantization import BITS, PRECISIONS
@@ -25,7 +26,8 @@ class TrainingOptions:
 
     Attributes:
         members: Members of the ensemble.
-        bits: Bits of every activation that enters a matrix product; weights always have one.
+        bits: Bits of every activation that enters a matrix product; weights have one.
+        keep: Linears whose weights have more, as texts `PATTERN=int8` or `PATTERN=float16` (`kept_weights.choose`).
         method: How members come to differ. `boost`: each sees more of the mistakes before it (SAMME, or AdaBoost.R2
             for regression). `bag`: each has its own bootstrap sample. `snapshot`: one run whose learning rate starts
             again for every member (Huang et al., 2017). `independent`: other seeds.
@@ -64,6 +66,7 @@ class TrainingOptions:
 
     members: int = 2
     bits: int = 4
+    keep: tuple[str, ...] = ()
     method: str = "boost"
     distill: str = "layers"
     first_distill: str | None = None
@@ -101,6 +104,8 @@ class TrainingOptions:
             require(getattr(self, name) in choices, name, f"one of {', '.join(map(str, choices))}")
 
         among("bits", BITS)
+        for text in self.keep:
+            parse_keep(text)
         among("method", METHODS)
         among("distill", DISTILL)
         among("first_distill", (None, *DISTILL))

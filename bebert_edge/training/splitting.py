@@ -69,13 +69,14 @@ def split(model: BertForSequenceClassification) -> tuple[dict[str, Tensor], dict
 
     Returns:
         Two state dicts with the names of `model`'s, that a model of `binarize` with as many bits can load. Binary
-        weights are as :func:`split_rows` says, all else is equal.
+        weights are as :func:`split_rows` says, all else (kept weights too) is equal.
 
     Raises:
         TrainingError: The weights of the model are not ternary.
     """
     first, second = ({name: tensor.detach().clone() for name, tensor in model.state_dict().items()} for _ in range(2))
     modules = {n: m for n, m in model.named_modules() if isinstance(m, BinaryLinear | BinaryEmbedding)}
+    modules = {name: m for name, m in modules.items() if not getattr(m, "kept", None)}
     if not modules or not all(module.ternary for module in modules.values()):
         raise TrainingError("a model to split has ternary weights: make it by binarize(model, bits, ternary=True)")
     for name in modules:

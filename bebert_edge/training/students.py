@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from bebert_edge.training.binarize import binarize
+from bebert_edge.training.kept import keep
 from bebert_edge.training.latent import load_model
 from bebert_edge.training.modules import pooler_activation
 from bebert_edge.training.quantization import Quantizer
@@ -32,6 +34,7 @@ def make_student(
     seed: int = 0,
     precision: str = "auto",
     ternary: bool = False,
+    weights: Mapping[str, str] | None = None,
 ) -> PreTrainedModel:
     """A binarized copy of a model, ready to be trained.
 
@@ -44,6 +47,7 @@ def make_student(
         seed: Of new parameters.
         precision: As for `binarize`.
         ternary: As for `binarize`.
+        weights: Types of the weights of linears that keep more than one bit, by name (`kept.keep`).
 
     Raises:
         CheckpointError: The directory cannot be loaded.
@@ -59,6 +63,7 @@ def make_student(
     config = teacher.config.__class__.from_dict(teacher.config.to_dict())
     config.pooler_activation = pooler_activation(head.config)
     model = binarize(type(teacher)(config), bits, precision, ternary=ternary)
+    keep(model, weights or {})
     _take(model.bert, source.bert)
     if head is not source:
         _take(model.bert.pooler, head.bert.pooler)

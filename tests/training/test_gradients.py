@@ -14,6 +14,8 @@ pytest.importorskip("transformers")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bebert_edge.kept_weights import WEIGHT_TYPES
+from bebert_edge.training.kept import kept_rows
 from bebert_edge.training.modules import BinaryEmbedding, BinaryLinear, binarize_rows, binary_linear, ternarize_rows
 from bebert_edge.training.quantization import BITS, Quantizer
 
@@ -75,26 +77,32 @@ def test_of_a_quantizer(bits, signed, precision, seed, step, rows, spread):
         torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4 * made.high * scale)
 
 
-@pytest.mark.parametrize("ternary", [False, True])
+@pytest.mark.parametrize("kind", ["binary", "ternary", "int8", "float16"])
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), outputs=st.integers(1, 4), rows=st.integers(1, 5))
-def test_of_a_linear_layer_with_row_scales(ternary, seed, outputs, rows):
+def test_of_a_linear_layer_with_row_scales(kind, seed, outputs, rows):
     torch.manual_seed(seed)
     layer = BinaryLinear(6, outputs)
     layer.setup(quantizer(8, True, 0.1, torch.zeros(6)))
-    layer.ternary = ternary
+    layer.ternary, layer.kept = kind == "ternary", kind if kind in WEIGHT_TYPES else None
     x = torch.randn(rows, 6, requires_grad=True)
     g = torch.randn(rows, outputs)
     y = layer(x)
     y.backward(g)
 
     weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
-    signs, scale = (ternarize_rows if ternary else binarize_rows)(layer.weight.detach())
-    error = signs * scale[:, None] - (weight - weight.mean(1, keepdim=True))
+    latent = layer.weight.detach()
+    rows_of = {"binary": binarize_rows, "ternary": ternarize_rows}.get(kind, lambda latent: kept_rows(latent, kind))
+    codes, scale = rows_of(latent)
+
+    def centred(weight):
+        return weight if layer.kept else weight - weight.mean(1, keepdim=True)
+
+    error = codes * scale[:, None] - centred(weight)
     values = layer.quantizer.value(layer.quantizer(x)).detach().double()
 
     def surrogate(weight, values, bias):
-        return values @ (weight - weight.mean(1, keepdim=True) + error).t() + bias
+        return values @ (centred(weight) + error).t() + bias
 
     def loss(weight, values, bias):
         return (surrogate(weight, values, bias) * g).sum()
