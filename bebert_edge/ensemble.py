@@ -165,6 +165,15 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
     return found
 
 
+def is_packed(directory: Path) -> bool:
+    """Whether a directory says that it is a packed ensemble, be it valid or not."""
+    try:
+        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "member_weights" in config
+
+
 @dataclass
 class PackedEnsemble:
     """A trained binary ensemble as plain arrays and plain configuration.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 from bebert_edge import checkpoints
 from bebert_edge.checkpoints import Checkpoints, Options
-from bebert_edge.ensemble import CONFIG_FILE, TENSOR_FILE, PackedEnsemble
+from bebert_edge.ensemble import TENSOR_FILE, PackedEnsemble, is_packed
 from bebert_edge.errors import ExportError, VerificationError
 from bebert_edge.exporters.graph import build_model
 from bebert_edge.exporters.samples import Sample
@@ -164,7 +163,7 @@ def _read(source: Source, options: Options) -> tuple[PackedEnsemble, Checkpoints
         source.validate()
         return source, None
     paths = [Path(p) for p in ([source] if isinstance(source, (str, os.PathLike)) else source)]
-    packed = [path for path in paths if _is_packed(path)]
+    packed = [path for path in paths if is_packed(path)]
     if packed and len(paths) > 1:
         raise ExportError(f"{packed[0]} is a packed ensemble: expected it alone, or checkpoints only")
     if packed:
@@ -180,14 +179,6 @@ def _refuse_options(source: object, options: Options) -> None:
             f"{source} is a packed ensemble: its weights, labels and the like were decided when it was packed; "
             "run 'bebert-edge pack' again with these options"
         )
-
-
-def _is_packed(directory: Path) -> bool:
-    try:
-        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and "member_weights" in config
 
 
 def _load_torch(found: Checkpoints | None) -> TorchMembers:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from bebert_edge import ops, reference
 from bebert_edge.answer import combine
-from bebert_edge.config import TaskConfig
-from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.config import EnsembleConfig, TaskConfig
+from bebert_edge.ensemble import PackedEnsemble, head_prefix
 from bebert_edge.errors import ExportError, NativeLibraryError
 from bebert_edge.exporters.samples import Sample
 
@@ -93,7 +93,7 @@ def verify(
         torch_members: The models that the ensemble was packed from.
 
     Yields:
-        The checks, in order: checker, portable, native, PyTorch.
+        The checks, in order: checker, then of every task portable and native, then PyTorch, of the main task.
 
     Raises:
         ExportError: `samples` cannot be used.
@@ -105,18 +105,20 @@ def verify(
         raise ExportError(f"the samples do not fit the task: expected {kind} (task.text_pair)")
     yield _check_file(model)
     feed = encode(ensemble, samples)
-    expected = reference.forward(ensemble, **{name: array.copy() for name, array in feed.items()})
-    task = ensemble.config.task
-    compare = _Comparison(samples, task, ensemble.config.temperature)
-    portable = _try(lambda: _run(model, feed, task, native=False))
-    yield compare.exact("without the native library", portable, expected)
-    native = _try(lambda: _run(model, feed, task, native=True))
-    name = "with the native library"
-    if isinstance(native, NativeLibraryError):
-        yield Check(name, None, str(native))
-    else:
-        yield compare.exact(name, native, expected)
-    yield _check_torch(compare, feed, ensemble, torch_members, portable)
+    expected = reference.forward_tasks(ensemble, **{name: array.copy() for name, array in feed.items()})
+    portable = _try(lambda: _run(model, feed, ensemble.config, native=False))
+    native = _try(lambda: _run(model, feed, ensemble.config, native=True))
+    for task, answers in expected.items():
+        compare = _Comparison.of(samples, ensemble.config.of(task))
+        of_task = f", task {task}" if task else ""
+        yield compare.exact(f"without the native library{of_task}", _of(portable, task), answers)
+        name = f"with the native library{of_task}"
+        if isinstance(native, NativeLibraryError):
+            yield Check(name, None, str(native))
+        else:
+            yield compare.exact(name, _of(native, task), answers)
+    compare = _Comparison.of(samples, ensemble.config.of(""))
+    yield _check_torch(compare, feed, ensemble, torch_members, _of(portable, ""))
 
 
 def _check_file(model: Path) -> Check:
@@ -130,7 +132,11 @@ def _check_file(model: Path) -> Check:
     return Check(name, True, "the model and its functions are valid")
 
 
-def _run(model: Path, feed: Feed, task: TaskConfig, *, native: bool) -> Answers:
+def _of(found: Mapping[str, Answers] | Exception, task: str) -> Answers | Exception:
+    return found if isinstance(found, Exception) else found[task]
+
+
+def _run(model: Path, feed: Feed, config: EnsembleConfig, *, native: bool) -> dict[str, Answers]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -138,11 +144,14 @@ def _run(model: Path, feed: Feed, task: TaskConfig, *, native: bool) -> Answers:
     if native:
         ops.register(options)
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    combined, members = session.run(list(task.outputs), feed)
-    return combined, members
+    answers = {}
+    for task in config.task_names:
+        combined, members = session.run([head_prefix(task) + name for name in config.of(task).task.outputs], feed)
+        answers[task] = combined, members
+    return answers
 
 
-def _try(run: Callable[[], Answers]) -> Answers | Exception:
+def _try(run: Callable[[], dict[str, Answers]]) -> dict[str, Answers] | Exception:
     try:
         return run()
     except Exception as error:  # noqa: BLE001 - onnxruntime raises many types; each is the outcome of a check
@@ -176,6 +185,11 @@ class _Comparison:
     samples: Sequence[Sample]
     task: TaskConfig
     temperature: float
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], config: EnsembleConfig) -> _Comparison:
+        """For the only task of a configuration."""
+        return cls(samples, config.task, config.temperature)
 
     def exact(self, name: str, found: Answers | Exception, expected: Answers) -> Check:
         """The same codes: every logit equal within `EXACT_TOLERANCE`, and so labels but for ties within it."""

@@ -23,6 +23,7 @@ from bebert_edge.cli._shared import note
 from bebert_edge.errors import RuntimeInputError
 
 if TYPE_CHECKING:
+    from bebert_edge.checkpoints import Options
     from bebert_edge.ensemble import PackedEnsemble
 
 _SIZE = "Size"
@@ -33,7 +34,7 @@ def pack(
         list[Path],
         typer.Argument(
             metavar="PATH...",
-            help="A directory that `train` wrote, a published checkpoint, or one path for each member.",
+            help="A directory that `train` wrote, a published checkpoint, one path for each member, or what is packed.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the packed ensemble.")],
@@ -56,27 +57,62 @@ def pack(
         bool,
         typer.Option("--half-tables", help="Round position and token type tables to float16.", rich_help_panel=_SIZE),
     ] = False,
+    join: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Add the task of another ensemble with the same encoders (`train --onto`), packed or not.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
 ) -> None:
     """Pack checkpoints: one bit a weight, all members in one directory."""
-    from bebert_edge.checkpoints import read
     from bebert_edge.shrinking import halve_tables
 
     options = checkpoint_options(family, alpha, combination, labels, text_pair, max_length, tokenizer)
-    found = read(list(checkpoints), options)
-    ensemble = found.ensemble
+    ensemble, notes = _read(list(checkpoints), options)
+    if join:
+        ensemble, more = _joined(ensemble, join, options)
+        notes += more
     if trim_vocabulary is not None:
         ensemble = _trimmed(ensemble, trim_vocabulary)
     if half_tables:
         ensemble = halve_tables(ensemble)
     ensemble.save(output, overwrite=overwrite)
-    print_notes(found.notes)
+    print_notes(notes)
     size = ensemble.size()
     width = max(map(len, size))
     for part, count in size.items():
         print(f"{part:{width}}  {count:>12,} bytes")
     print(f"{'total':{width}}  {sum(size.values()):>12,} bytes")
     note(f"wrote {output}; next: bebert-edge export {output} -o model.onnx")
+
+
+def _joined(main: PackedEnsemble, tasks: list[str], options: Options) -> tuple[PackedEnsemble, list[str]]:
+    """The ensemble with the tasks that `NAME=DIR` add, and what is to be said of those."""
+    from bebert_edge.checkpoints import Options
+    from bebert_edge.joining import join
+
+    notes: list[str] = []
+    others, same = {}, Options(alpha=options.alpha, max_length=options.max_length)
+    for task in tasks:
+        name, _, directory = task.partition("=")
+        if not name or not directory or name in others:
+            raise typer.BadParameter(f"{task!r}, expected NAME=DIR and another name each time", param_hint="--join")
+        others[name], more = _read([Path(directory)], same)
+        notes += more
+    return join(main, others), notes
+
+
+def _read(paths: list[Path], options: Options) -> tuple[PackedEnsemble, list[str]]:
+    """An ensemble that is packed already, or checkpoints; and what is to be said of them."""
+    from bebert_edge.checkpoints import read
+    from bebert_edge.ensemble import PackedEnsemble, is_packed
+
+    if len(paths) == 1 and is_packed(paths[0]):
+        return PackedEnsemble.load(paths[0]), []
+    found = read(paths, options)
+    return found.ensemble, list(found.notes)
 
 
 def _trimmed(ensemble: PackedEnsemble, corpus: Path) -> PackedEnsemble:

@@ -16,6 +16,7 @@ from bebert_edge.checkpoints import ENSEMBLE_FILE
 from bebert_edge.checkpoints.bert import SECTION
 from bebert_edge.checkpoints.files import CONFIG_FILE, read_json
 from bebert_edge.checkpoints.pooling import MODULES_FILE
+from bebert_edge.ensemble import is_packed
 from bebert_edge.errors import EvaluationError, ModelError
 from bebert_edge.runtime.text import EncodedText
 
@@ -250,11 +251,11 @@ def open_model(
         from bebert_edge.evaluation.torch_models import LatentModel
 
         return LatentModel(source, threads=threads)
-    config = read_json(source / CONFIG_FILE)
-    if "member_weights" in config:
+    if is_packed(source):
         from bebert_edge.evaluation.onnx_models import open_packed
 
         return open_packed(source, threads=threads)
+    config = read_json(source / CONFIG_FILE)
     if SECTION in config:
         from bebert_edge.evaluation.torch_models import LatentModel
 
