@@ -15,7 +15,7 @@ from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.member import Member
 from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
-from bebert_edge.config import PROBLEMS, EncoderConfig, QuantizationConfig, TaskConfig
+from bebert_edge.config import PROBLEMS, TASK_TYPES, EncoderConfig, QuantizationConfig, TaskConfig
 from bebert_edge.errors import CheckpointError
 from bebert_edge.kept_weights import WEIGHT_TYPES, int8_rows, linear_names
 
@@ -23,6 +23,8 @@ NAME = "bert"
 FORMAT_VERSION = 1
 SECTION = "bebert_edge"
 """Key of `config.json` that says how a latent checkpoint was binarized."""
+_LAST_LAYERS = {"question-answering": "qa_outputs"}
+"""Names of last layers, by task, that transformers does not call `classifier`."""
 MINIMUM_STEP = 1e-6
 """Steps are learned freely and used no smaller than this."""
 
@@ -62,17 +64,22 @@ def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...
             "update bebert-edge to the version that wrote the checkpoint"
         )
     labels = section.get("labels")
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise CheckpointError(f"{path}: {SECTION}.labels is {labels!r}, expected a list of strings")
     problem = section.get("problem", "single_label")
     if problem not in PROBLEMS:
         raise CheckpointError(f"{path}: {SECTION}.problem is {problem!r}, expected one of {', '.join(PROBLEMS)}")
     if problem == "regression" and len(labels) != 1:
         raise CheckpointError(f"{path}: {SECTION}.labels is {labels!r}, expected one name for the problem 'regression'")
+    task_type = section.get("task", "text-classification")
+    if task_type not in TASK_TYPES:
+        raise CheckpointError(f"{path}: {SECTION}.task is {task_type!r}, expected one of {', '.join(TASK_TYPES)}")
+    if not labels and task_type != "sentence-embedding":
+        raise CheckpointError(f"{path}: {SECTION}.labels is [], expected one name or more")
     text_pair = section.get("text_pair")
     if not isinstance(text_pair, bool):
         raise CheckpointError(f"{path}: {SECTION}.text_pair is {text_pair!r}, expected true or false")
-    task = TaskConfig(problem=problem, text_pair=text_pair)
+    task = TaskConfig(task_type, problem, text_pair)
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 
@@ -137,7 +144,12 @@ def _layer(read: Reader, i: int, shape: EncoderConfig, kept: Mapping[str, str]) 
 
 
 def _tensors(
-    read: Reader, shape: EncoderConfig, trained_positions: int, labels: int, kept: Mapping[str, str]
+    read: Reader,
+    shape: EncoderConfig,
+    trained_positions: int,
+    task: TaskConfig,
+    labels: int,
+    kept: Mapping[str, str],
 ) -> Tensors:
     h, width = shape.hidden_size, shape.embedding_size
     yield from _binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, width))
@@ -146,8 +158,10 @@ def _tensors(
         yield from _linear(read, "embeddings.projection", "bert.embeddings.projection", width, h, kept)
     for i in range(shape.distinct_layers):
         yield from _layer(read, i, shape, kept)
-    yield from _linear(read, "pooler", "bert.pooler.dense", h, h, kept)
-    yield from classifier(read, labels, h)
+    if task.pooled:
+        yield from _linear(read, "pooler", "bert.pooler.dense", h, h, kept)
+    if not task.embeds:
+        yield from classifier(read, labels, h, _LAST_LAYERS.get(task.type, "classifier"))
 
 
 def read(source: Source) -> Member:
@@ -174,7 +188,7 @@ def read(source: Source) -> Member:
     )
     read = Reader(source)
     kept = _kept(section, shape, path)
-    tensors = dict(_tensors(read, shape, trained_positions, len(labels), kept))
+    tensors = dict(_tensors(read, shape, trained_positions, task, len(labels), kept))
     read.finish()
     quantization = replace(QuantizationConfig.for_bits(bits, shape), weights=kept)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

@@ -30,7 +30,7 @@ def tables(read: Reader, shape: EncoderConfig, trained_positions: int) -> Tensor
     yield from norm(read, "embeddings.norm", f"{source}.LayerNorm", width)
 
 
-def classifier(read: Reader, labels: int, hidden: int) -> Tensors:
+def classifier(read: Reader, labels: int, hidden: int, source: str = "classifier") -> Tensors:
     """The last linear layer."""
-    yield "classifier.weight", read("classifier.weight", labels, hidden)
-    yield "classifier.bias", read("classifier.bias", labels)
+    yield "classifier.weight", read(f"{source}.weight", labels, hidden)
+    yield "classifier.bias", read(f"{source}.bias", labels)

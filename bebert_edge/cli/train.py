@@ -14,6 +14,12 @@ from bebert_edge.cli._training import Device, Precision, prepare_training, train
 from bebert_edge.errors import TrainingError
 
 
+class TaskName(str, Enum):
+    """What the model answers."""
+
+    text_classification = "text-classification"
+
+
 class Method(str, Enum):
     """How members come to differ."""
 
@@ -76,6 +82,9 @@ def train(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Directory for checkpoints; packed into OUTPUT/packed.")
     ],
+    task: Annotated[
+        TaskName, typer.Option(help="What the model answers (docs/tasks.md).")
+    ] = TaskName.text_classification,
     backbone: Annotated[
         str | None,
         typer.Option(help="A BERT or a relative to fine-tune into the teacher: a directory or a name on the hub."),
@@ -90,7 +99,10 @@ def train(
         list[str] | None,
         typer.Option(help="Linears that keep more than one bit a weight, e.g. 'layers.0.*=int8'; may be repeated."),
     ] = None,
-    method: Annotated[Method, typer.Option(help="How members come to differ.")] = Method.boost,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="How members come to differ.", show_default="boost, or independent by task"),
+    ] = None,
     distill: Annotated[Distill, typer.Option(help="What members learn from the teacher.")] = Distill.layers,
     first_distill: Annotated[
         Distill | None, typer.Option(help="The same for the first member alone; by default no difference.")
@@ -117,7 +129,9 @@ def train(
     replace_by: Annotated[
         ReplaceBy, typer.Option(help="Replace them by tokens with similar embeddings, or by others of the batch.")
     ] = ReplaceBy.neighbours,
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens of the longest input.")] = 128,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of the longest input.", show_default="by task, mostly 128")
+    ] = None,
     warm_start: Annotated[
         bool, typer.Option(help="Start each boosted member from the one before, with half the steps.")
     ] = True,
@@ -162,10 +176,13 @@ def train(
     from bebert_edge.checkpoints import load
     from bebert_edge.training import TrainingOptions
     from bebert_edge.training import train as train_ensemble
-    from bebert_edge.training.glue import resolve
     from bebert_edge.training.state import RUN_FILE, is_main_process
+    from bebert_edge.training.tasks import find
 
     prepare_training(threads)
+    kind = find(task.value)
+    if method is None:
+        method = Method.boost if kind.boosts else Method.independent
     options = TrainingOptions(
         members=members,
         bits=bits,
@@ -185,7 +202,7 @@ def train(
         label_weight=label_weight,
         replaced=replaced,
         replace_by=replace_by.value,
-        max_length=max_length,
+        max_length=max_length or kind.max_length,
         warm_start=warm_start,
         calibration_share=calibration_share,
         teacher_epochs=teacher_epochs,
@@ -207,10 +224,10 @@ def train(
         "label_column": label_column,
         "problem": problem.value,
     }
-    examples = resolve(data, **columns)
+    examples = kind.read(data, split="train", classes=None, **columns)
     held_out = None
     if dev is not None:
-        held_out = resolve(dev, "dev", **columns | {"problem": examples.problem}, classes=examples.label_names)
+        held_out = kind.read(dev, split="dev", classes=examples.label_names, **columns | {"problem": examples.problem})
     if label_names is not None:
         examples = examples.renamed(label_names.split(","))
     if overwrite and is_main_process():

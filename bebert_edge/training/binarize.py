@@ -26,7 +26,7 @@ from bebert_edge.training.quantization import BITS, PRECISIONS, Quantizer
 from bebert_edge.training.variants import ProjectedEmbeddings
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import BertPreTrainedModel
 
 AttentionInterface.register(ATTENTION, binary_attention)
 ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, eager_mask)
@@ -39,15 +39,15 @@ def _binary_linear(linear: nn.Linear, quantizer: Quantizer, shared: bool = False
 
 
 def binarize(
-    model: BertForSequenceClassification, bits: int, precision: str = "auto", *, ternary: bool = False
-) -> BertForSequenceClassification:
-    """Replaces every encoder linear, the pooler and the word embeddings by their binary twins.
+    model: BertPreTrainedModel, bits: int, precision: str = "auto", *, ternary: bool = False
+) -> BertPreTrainedModel:
+    """Replaces every encoder linear, the pooler if there is one, and the word embeddings by their binary twins.
 
     The float weights stay where they are, now as latent weights. The activation becomes ReLU and dropout is turned off:
     binary weights regularise enough. Steps of the quantizers are set by the first batch in training mode.
 
     Args:
-        model: A BERT with a classification head, as transformers loads it; it is changed. Its pooler's activation is
+        model: A BERT for some task, as transformers loads it; it is changed. Its pooler's activation is
             `config.pooler_activation`, or tanh.
         bits: Bits of every activation that enters a matrix product: 1, 2, 4 or 8.
         precision: Of products in training: "bf16", "fp32", or "auto" for bfloat16 where the device the model is on has
@@ -95,7 +95,8 @@ def binarize(
         _binary_linear(layer.intermediate.dense, quantizer(channels=hidden))
         layer.intermediate.intermediate_act_fn = nn.ReLU(inplace=True)
         _binary_linear(layer.output.dense, quantizer(signed=False, channels=intermediate))
-    _binary_linear(model.bert.pooler.dense, quantizer(channels=hidden))
+    if model.bert.pooler is not None:
+        _binary_linear(model.bert.pooler.dense, quantizer(channels=hidden))
     use_pooler_activation(model)
     for module in model.modules():
         if type(module) is nn.LayerNorm:

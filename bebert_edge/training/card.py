@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from bebert_edge.training.files import Examples
 from bebert_edge.training.options import TrainingOptions
 from bebert_edge.training.result import TrainingResult
 from bebert_edge.training.state import write_text
+from bebert_edge.training.tasks import LabelledExamples
 
 CARD_FILE = "README.md"
 
@@ -21,11 +21,22 @@ _METHODS = {
 }
 
 
-def _front_matter(metadata: dict[str, str]) -> list[str]:
-    lines = ["---", "library_name: bebert-edge", "tags: [text-classification, binary, ensemble, onnx]"]
+def _front_matter(metadata: dict[str, str], task: str) -> list[str]:
+    lines = ["---", "library_name: bebert-edge", f"tags: [{task}, binary, ensemble, onnx]"]
     if "license" in metadata:
         lines.append(f"license: {metadata['license'].lower()}")
     return [*lines, "---", ""]
+
+
+def _task(examples: LabelledExamples) -> str:
+    name = examples.problem if examples.task == "text-classification" else examples.task
+    return name.replace("_", " ").replace("-", " ")
+
+
+def _input(examples: LabelledExamples) -> str:
+    if examples.task == "question-answering":
+        return '"a question" --pair "a text"'
+    return '"a text"'
 
 
 def _scores(result: TrainingResult) -> list[str]:
@@ -41,14 +52,18 @@ def _scores(result: TrainingResult) -> list[str]:
 
 
 def write_card(
-    directory: Path, options: TrainingOptions, result: TrainingResult, examples: Examples, metadata: dict[str, str]
+    directory: Path,
+    options: TrainingOptions,
+    result: TrainingResult,
+    examples: LabelledExamples,
+    metadata: dict[str, str],
 ) -> None:
     """Writes `README.md`: what the ensemble is, how well it does, how it was made."""
     name = metadata.get("name", directory.resolve().name)
     labels = examples.label_names if len(examples.label_names) <= 20 else [*examples.label_names[:20], "..."]
     recipe = [f"| `{key}` | {value} |" for key, value in asdict(options).items()]
     lines = [
-        *_front_matter(metadata),
+        *_front_matter(metadata, examples.task),
         f"# {name}",
         "",
         f"{options.members} binary BERTs: one bit a weight, {options.bits} bits an activation.",
@@ -56,7 +71,7 @@ def write_card(
         f"Made by {_METHODS[options.method]}.",
         f"The answer is the weighted mean of their {options.combination}, at temperature {result.temperature:.4f}.",
         "",
-        f"Task: {examples.problem.replace('_', ' ')}, {len(examples.label_names)} labels: {', '.join(labels)}.",
+        f"Task: {_task(examples)}, {len(examples.label_names)} labels: {', '.join(labels)}.",
         "",
         "## Scores",
         "",
@@ -72,7 +87,7 @@ def write_card(
         "## Use",
         "",
         "    bebert-edge export . -o model.onnx",
-        '    bebert-edge run model.onnx "a text"',
+        f"    bebert-edge run model.onnx {_input(examples)}",
         "",
     ]
     write_text(directory / CARD_FILE, "\n".join(lines))

@@ -5,17 +5,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
-
-from bebert_edge.training.files import Examples
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _CHUNK = 50  # batches that are sorted by length together
 Batch = dict[str, Tensor]
@@ -25,7 +20,7 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """Examples as token ids.
+    """Examples as token ids. Tasks whose labels are others, or whose batches hold more, have classes of their own.
 
     Attributes:
         ids: Token ids of each example.
@@ -46,12 +41,12 @@ class EncodedExamples:
     def take(self, index: Tensor) -> EncodedExamples:
         """These examples in this order, repeated where an index is."""
         rows = index.tolist()
-        return replace(
-            self,
-            ids=[self.ids[i] for i in rows],
-            token_types=[self.token_types[i] for i in rows],
-            labels=self.labels[index],
-        )
+        taken: dict[str, Any] = {}
+        for name in (field.name for field in fields(self)):
+            column = getattr(self, name)
+            if isinstance(column, (list, Tensor)):
+                taken[name] = column[index] if isinstance(column, Tensor) else [column[i] for i in rows]
+        return replace(self, **taken)
 
     def batch(self, index: Sequence[int]) -> dict[str, Tensor]:
         """A padded batch: int64 `input_ids`, `attention_mask`, `token_type_ids` [B, S], `labels`, and `index` [B]."""
@@ -125,18 +120,3 @@ class LengthGroupedBatches(Sampler[list[int]]):
                     return
                 yield batch
                 drawn += 1
-
-
-def encode(examples: Examples, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedExamples:
-    """Tokenizes examples, cut to `max_length` tokens."""
-    encoded = tokenizer(
-        examples.texts, examples.pairs, truncation=True, max_length=max_length, return_token_type_ids=True
-    )
-    if examples.problem == "multi_label":
-        labels = torch.zeros(len(examples), len(examples.label_names))
-        for row, classes in enumerate(examples.labels):
-            labels[row, classes] = 1.0
-    else:
-        dtype = torch.float32 if examples.problem == "regression" else torch.int64
-        labels = torch.tensor(examples.labels, dtype=dtype)
-    return EncodedExamples(encoded["input_ids"], encoded["token_type_ids"], labels, tokenizer.pad_token_id or 0)

@@ -12,36 +12,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bebert_edge.training.augmentation import nearest_tokens, replace_tokens
 from bebert_edge.training.data import MODEL_INPUTS, Batch
 from bebert_edge.training.quantization import code_dtype
 from bebert_edge.training.students import is_binary
+from bebert_edge.training.tasks import Task, TextClassification
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DISTILL = ("none", "logits", "layers")
-
-
-def label_losses(logits: Tensor, labels: Tensor, problem: str) -> Tensor:
-    """Loss of each example [B] by its label: cross-entropy, mean binary cross-entropy, or squared error."""
-    if problem == "regression":
-        return (logits[:, 0] - labels).square()
-    if problem == "multi_label":
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
-    return F.cross_entropy(logits, labels, reduction="none")
-
-
-def teacher_losses(logits: Tensor, expected: Tensor, problem: str) -> Tensor:
-    """Loss of each example [B] by the teacher's logits [B, C]: the same with soft labels (Hinton et al., 2015)."""
-    if problem == "regression":
-        return (logits - expected)[:, 0].square()
-    if problem == "multi_label":
-        return F.binary_cross_entropy_with_logits(logits, expected.sigmoid(), reduction="none").mean(-1)
-    return F.cross_entropy(logits, expected.softmax(-1), reduction="none")
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
@@ -54,7 +36,7 @@ class Objective:
     """The loss of one training.
 
     Attributes:
-        problem: Of the task: `single_label`, `multi_label` or `regression`.
+        task: What logits and labels are.
         distill: What is learnt from the teacher; `none` needs none.
         teacher: A float model, or a binarized one with more bits.
         label_weight: Weight of the labels' loss beside the teacher's.
@@ -66,7 +48,7 @@ class Objective:
         precision: Of a float model's products, as for `binarize`.
     """
 
-    problem: str = "single_label"
+    task: Task = field(default_factory=TextClassification)
     distill: str = "none"
     teacher: PreTrainedModel | None = None
     label_weight: float = 0.0
@@ -98,7 +80,7 @@ class Objective:
             self._fast.train(is_binary(self.teacher))
         with torch.no_grad():
             output = self._fast(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=True)
-        return output.logits.float(), output.hidden_states
+        return self.task.logits(output).float(), output.hidden_states
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of a batch; `batch["weights"]` [B] are the weights of its examples."""
@@ -111,15 +93,15 @@ class Objective:
         narrow = dtype != torch.float32 and not is_binary(model)
         with torch.autocast(weights.device.type, dtype, enabled=narrow):
             found = model(**{name: batch[name] for name in MODEL_INPUTS}, output_hidden_states=layers)
-        logits = found.logits.float()
+        logits = self.task.logits(found).float()
         if not learns:
-            return weighted_mean(label_losses(logits, batch["labels"], self.problem), weights)
+            return weighted_mean(self.task.label_losses(logits, batch), weights)
         expected, states = self._teach(batch)
         loss: Tensor = logits.new_zeros(())
         if self.logits:
-            loss = weighted_mean(teacher_losses(logits, expected, self.problem), weights)
+            loss = weighted_mean(self.task.teacher_losses(logits, expected, batch), weights)
         if self.label_weight:
-            labelled = label_losses(logits, batch["labels"], self.problem)
+            labelled = self.task.label_losses(logits, batch)
             loss = loss + self.label_weight * weighted_mean(labelled, weights)
         if layers:
             token_weights = batch["attention_mask"] * weights[:, None]

@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 
 from bebert_edge.checkpoints import ENSEMBLE_FILE
+from bebert_edge.config import TaskConfig
 from bebert_edge.errors import TrainingError
 from bebert_edge.kept_weights import choose
 from bebert_edge.training.boosting import adaboost_r2, bootstrap, member_weights, resample, samme
 from bebert_edge.training.calibration import combine, fit_member_weights, fit_temperature
 from bebert_edge.training.card import write_card
-from bebert_edge.training.data import EncodedExamples, encode
+from bebert_edge.training.data import EncodedExamples
 from bebert_edge.training.distillation import Objective
-from bebert_edge.training.files import Examples
 from bebert_edge.training.kept import linears
 from bebert_edge.training.latent import load_float, load_member, load_model, load_tokenizer, save_member
 from bebert_edge.training.options import TrainingOptions
-from bebert_edge.training.result import TrainingResult, main_score
+from bebert_edge.training.result import TrainingResult
 from bebert_edge.training.splitting import split
 from bebert_edge.training.state import RunState, is_main_process, save_directory, wait
 from bebert_edge.training.students import make_student
+from bebert_edge.training.tasks import LabelledExamples, of
 from bebert_edge.training.trainer import Progress, Schedule, fit, predict
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
 
 
 def train(
-    examples: Examples,
+    examples: LabelledExamples,
     output: str | Path,
     options: TrainingOptions,
     *,
     backbone: str | Path | None = None,
     teacher: str | Path | None = None,
     initial: str | Path | None = None,
-    dev: Examples | None = None,
+    dev: LabelledExamples | None = None,
     metadata: dict[str, str] | None = None,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
@@ -53,7 +54,7 @@ def train(
     interruption.
 
     Args:
-        examples: What to train on.
+        examples: What to train on; they say what the task is.
         output: Directory of the latent checkpoint. A member is written as soon as it is finished.
         options: How to train.
         backbone: A BERT to fine-tune into the teacher, which is written to `output`/teacher: a directory
@@ -83,23 +84,24 @@ def train(
 class _Run:
     def __init__(
         self,
-        examples: Examples,
+        examples: LabelledExamples,
         state: RunState,
         options: TrainingOptions,
-        dev: Examples | None,
+        dev: LabelledExamples | None,
         progress: Progress | None,
         report: Callable[[str], None],
     ) -> None:
         self.examples, self.state, self.options = examples, state, options
         self.dev_examples, self.progress = dev, progress
         self.report = report if is_main_process() else (lambda line: None)
-        self.problem, self.labels = examples.problem, examples.label_names
-        self.result = TrainingResult(state.directory, problem=examples.problem)
+        self.task, self.problem, self.labels = of(examples), examples.problem, examples.label_names
+        self.result = TrainingResult(state.directory, metric=self.task.metric)
         self.dev_logits: list[Tensor] = []
         self.held_out_logits: list[Tensor] = []
 
     def prepare(self, backbone: str | Path | None, teacher: str | Path | None) -> None:
         """Tokenizes the data; loads or fine-tunes the teacher."""
+        self.check_options()
         source = teacher or backbone
         if source is None:
             raise TrainingError("neither a backbone nor a teacher was given: pass --backbone DIR or --teacher DIR")
@@ -113,11 +115,11 @@ class _Run:
         self.dev = None if self.dev_examples is None else self.encode(self.dev_examples)
         torch.manual_seed(options.seed)
         if teacher:
-            self.teacher = load_model(source, self.labels, self.problem)
+            self.teacher = self.load(source)
         elif self.state.done("teacher"):
-            self.teacher = load_float(self.state.path("teacher"), self.labels, self.problem).eval()
+            self.teacher = self.load(self.state.path("teacher"))
         else:
-            self.teacher = load_float(source, self.labels, self.problem, new_head=options.new_head)
+            self.teacher = load_float(source, self.labels, self.problem, new_head=options.new_head, task=self.task.name)
         positions = self.teacher.config.max_position_embeddings
         if positions < options.max_length:
             raise TrainingError(f"--max-length is {options.max_length}, but {source} has {positions} positions")
@@ -129,16 +131,33 @@ class _Run:
             self.fit(
                 self.teacher,
                 options.teacher_schedule(len(self.data)),
-                Objective(self.problem, precision=options.precision),
+                Objective(self.task, precision=options.precision),
                 "teacher",
             )
             save_directory(self.state.path("teacher"), self.teacher.save_pretrained, self.tokenizer.save_pretrained)
         if self.dev is not None:
-            self.result.teacher_score = main_score(predict(self.teacher, self.dev), self.dev.labels, self.problem)
+            self.result.teacher_score = self.task.score(self.predict(self.teacher, self.dev), self.dev)
             self.report(f"teacher: dev {self.result.metric} {self.result.teacher_score:.4f}")
 
-    def encode(self, examples: Examples) -> EncodedExamples:
-        return encode(examples, self.tokenizer, self.options.max_length)
+    def check_options(self) -> None:
+        options, kind = self.options, self.task.name
+        if options.method == "boost" and not self.task.boosts:
+            raise TrainingError(
+                f"--method is 'boost', but an example of {kind} is not right or wrong: pass --method independent"
+            )
+        combinations = TaskConfig(kind, self.problem, self.examples.text_pair).combinations
+        if options.combination not in combinations:
+            expected = " or ".join(combinations)
+            raise TrainingError(f"--combination is {options.combination!r}, expected {expected} for {kind}")
+
+    def load(self, source: str | Path) -> PreTrainedModel:
+        return load_model(source, self.labels, self.problem, task=self.task.name)
+
+    def predict(self, model: PreTrainedModel, data: EncodedExamples, exact: bool = True) -> Tensor:
+        return predict(model, data, self.task, exact=exact)
+
+    def encode(self, examples: LabelledExamples) -> EncodedExamples:
+        return self.task.encode(examples, self.tokenizer, self.options.max_length)
 
     def fit(
         self,
@@ -164,7 +183,7 @@ class _Run:
     def objective(self, distill: str, teacher: PreTrainedModel) -> Objective:
         options = self.options
         return Objective(
-            self.problem,
+            self.task,
             distill,
             teacher,
             label_weight=options.label_weight,
@@ -181,9 +200,10 @@ class _Run:
                 self.state.path(name),
                 bits=bits,
                 labels=self.labels,
-                text_pair=self.examples.pairs is not None,
+                text_pair=self.examples.text_pair,
                 max_length=self.options.max_length,
                 problem=self.problem,
+                task=self.task.name,
             )
         wait()
 
@@ -200,7 +220,7 @@ class _Run:
 
     def start(self, initial: str | Path | None) -> list[PreTrainedModel]:
         """What members start from in turn: `initial` or the teacher, the last stage, halves of a ternary model."""
-        start = self.teacher if initial is None else load_model(initial, self.labels, self.problem)
+        start = self.teacher if initial is None else self.load(initial)
         for number, bits in enumerate(self.options.stages):
             name = f"stage-{number}-{bits}bit"
             if self.state.done(name):
@@ -249,8 +269,8 @@ class _Run:
                 self.save(model, name, options.bits)
             alpha = 1.0
             if options.method == "boost":
-                logits = self.state.logits(name, partial(predict, model, self.data, exact=False))
-                weights, alpha = self.boost(name, weights, logits)
+                answers = self.state.logits(name, partial(self.predict, model, self.data, exact=False))
+                weights, alpha = self.boost(name, weights, answers)
             alphas.append(alpha)
             self.measure(name, model)
         self.result.member_weights = member_weights(alphas)
@@ -267,26 +287,21 @@ class _Run:
         objective = self.objective(options.distill_of(i), self.teacher)
         self.fit(model, options.schedule(len(data), i), objective, f"member-{i}", data, example_weights)
 
-    def boost(self, name: str, weights: Tensor, logits: Tensor) -> tuple[Tensor, float]:
+    def boost(self, name: str, weights: Tensor, answers: Tensor) -> tuple[Tensor, float]:
         """Weights for the next round and the member's alpha, by its answers on the training examples."""
-        labels, rate = self.data.labels, self.options.boost_rate
+        mistakes, rate = self.task.mistakes(answers, self.data), self.options.boost_rate
         if self.problem == "regression":
-            errors = (logits[:, 0] - labels).abs()
-            self.report(f"{name}: off by {float(errors.mean()):.4f} on the training examples")
-            return adaboost_r2(weights, errors, rate=rate)
-        if self.problem == "multi_label":
-            mistakes = ((logits > 0) != (labels > 0.5)).float().mean(-1)
-        else:
-            mistakes = logits.argmax(-1) != labels
+            self.report(f"{name}: off by {float(mistakes.mean()):.4f} on the training examples")
+            return adaboost_r2(weights, mistakes, rate=rate)
         self.report(f"{name}: wrong on {float(mistakes.float().mean()):.2%} of the training examples")
-        return samme(weights, mistakes, len(self.labels) if self.problem == "single_label" else 2, rate)
+        return samme(weights, mistakes, 2 if mistakes.is_floating_point() else len(self.labels), rate)
 
     def measure(self, name: str, model: PreTrainedModel) -> None:
         if self.held_out is not None:
-            self.held_out_logits.append(predict(model, self.held_out))
+            self.held_out_logits.append(self.predict(model, self.held_out))
         if self.dev is not None:
-            self.dev_logits.append(predict(model, self.dev))
-            self.result.member_scores.append(main_score(self.dev_logits[-1], self.dev.labels, self.problem))
+            self.dev_logits.append(self.predict(model, self.dev))
+            self.result.member_scores.append(self.task.score(self.dev_logits[-1], self.dev))
             self.report(f"{name}: dev {self.result.metric} {self.result.member_scores[-1]:.4f}")
 
     def weigh(self) -> list[float]:
@@ -294,7 +309,7 @@ class _Run:
         if self.options.weigh_by == "equal" or self.held_out is None:
             return [1 / self.options.members] * self.options.members
         logits = torch.stack(self.held_out_logits)
-        weights = fit_member_weights(logits, self.held_out.labels, self.options.combination, self.problem)
+        weights = fit_member_weights(logits, self.task.truth(self.held_out), self.options.combination, self.problem)
         self.report(f"ensemble: weights {', '.join(f'{weight:.4f}' for weight in weights)}")
         return weights
 
@@ -309,10 +324,11 @@ class _Run:
             return combine(torch.stack(logits), weights, options.combination, self.problem)
 
         if self.held_out is not None:
-            result.temperature = fit_temperature(combined(self.held_out_logits), self.held_out.labels, self.problem)
+            truth = self.task.truth(self.held_out)
+            result.temperature = fit_temperature(combined(self.held_out_logits), truth, self.problem)
             self.report(f"ensemble: temperature {result.temperature:.4f}")
         if self.dev is not None:
-            result.score = main_score(combined(self.dev_logits), self.dev.labels, self.problem)
+            result.score = self.task.score(combined(self.dev_logits), self.dev)
             self.report(f"ensemble: dev {result.metric} {result.score:.4f}")
         if is_main_process():
             content = {

@@ -56,8 +56,22 @@ class Examples:
     label_names: list[str]
     problem: str = "single_label"
 
+    @property
+    def task(self) -> str:
+        """The kind of task that these are examples of."""
+        return "text-classification"
+
+    @property
+    def text_pair(self) -> bool:
+        """Whether an input is two texts."""
+        return self.pairs is not None
+
     def __len__(self) -> int:
         return len(self.texts)
+
+    def content(self) -> list[Any]:
+        """All that a training depends on, as JSON values."""
+        return [self.texts, self.pairs, self.labels, self.label_names, self.problem]
 
     def renamed(self, names: Sequence[str]) -> Examples:
         """The same examples with other names for the classes.
@@ -97,23 +111,39 @@ class Examples:
         Raises:
             TrainingError: `share` is not between 0 and 1, or there are too few examples to hold one out.
         """
-        if not 0 < share < 1:
-            raise TrainingError(f"the share to hold out is {share}, expected a number between 0 and 1")
-        groups: dict[object, list[int]] = {}
-        for i, label in enumerate(self.labels):
-            groups.setdefault(label if self.problem == "single_label" else None, []).append(i)
-        generator = random.Random(seed)
-        held_out: set[int] = set()
-        for key in sorted(groups, key=repr):
-            group = groups[key]
-            count = min(max(round(share * len(group)), 1), len(group) - 1)
-            held_out.update(generator.sample(group, count))
-        if not held_out:
-            raise TrainingError(
-                f"{len(self)} examples are too few to hold some out, expected a class of two or more: "
-                "give held-out examples in a file of their own"
-            )
+        groups = [label if self.problem == "single_label" else None for label in self.labels]
+        held_out = hold_out(groups, share, seed)
         return self.select(i for i in range(len(self)) if i not in held_out), self.select(sorted(held_out))
+
+
+def hold_out(groups: Sequence[object], share: float, seed: int) -> set[int]:
+    """Examples to hold out: of every group a share, rounded, but at least one and never the last.
+
+    Args:
+        groups: The group of each example.
+        share: Share to hold out, between 0 and 1.
+        seed: The same seed holds out the same.
+
+    Raises:
+        TrainingError: `share` is not between 0 and 1, or no group has two examples.
+    """
+    if not 0 < share < 1:
+        raise TrainingError(f"the share to hold out is {share}, expected a number between 0 and 1")
+    members: dict[object, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    generator = random.Random(seed)
+    held_out: set[int] = set()
+    for key in sorted(members, key=repr):
+        group = members[key]
+        count = min(max(round(share * len(group)), 1), len(group) - 1)
+        held_out.update(generator.sample(group, count))
+    if not held_out:
+        raise TrainingError(
+            f"{len(groups)} examples are too few to hold some out, expected a class of two or more: "
+            "give held-out examples in a file of their own"
+        )
+    return held_out
 
 
 def _read_text(path: Path) -> str:

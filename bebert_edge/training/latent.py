@@ -22,9 +22,10 @@ from bebert_edge.training.binarize import binarize
 from bebert_edge.training.families.conversion import to_bert
 from bebert_edge.training.kept import keep, kept_weights
 from bebert_edge.training.modules import pooler_activation
+from bebert_edge.training.tasks import TASKS, Task, TextClassification
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROBLEM_TYPES = {
     "single_label": "single_label_classification",
@@ -45,8 +46,8 @@ _TOKENIZER_FILES = (
 )
 _OF_A_LAYER = re.compile(r"(^|\.)(layer|albert_layers)\.\d+\.")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
-_NEW_TENSORS = ("classifier.", "bert.pooler.")
-"""Tensors that a backbone may lack: they start new. Any other that is missing would leave random layers unnoticed."""
+_POOLER = "bert.pooler."
+_ARCHITECTURE = re.compile(r"\w+?(For\w+)")
 
 
 def locate(source: str | Path) -> Path:
@@ -97,7 +98,7 @@ def _scratch(directory: Path) -> tuple[Path, Path]:
 
 
 def save_member(
-    model: BertForSequenceClassification,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     directory: Path,
     *,
@@ -106,6 +107,7 @@ def save_member(
     text_pair: bool,
     max_length: int,
     problem: str = "single_label",
+    task: str = TextClassification.name,
 ) -> None:
     """Writes one member, under a temporary name until it is complete; a member that exists is replaced.
 
@@ -120,6 +122,7 @@ def save_member(
         text_pair: Whether an input is two texts.
         max_length: Tokens of the longest input.
         problem: `single_label`, `multi_label` or `regression`.
+        task: A key of `TASKS`.
 
     Raises:
         TrainingError: A parameter is not finite (training diverged), or the files cannot be written.
@@ -130,7 +133,7 @@ def save_member(
         config.pop(name, None)
     weights = kept_weights(model)
     config |= {
-        "architectures": ["BertForSequenceClassification"],
+        "architectures": [TASKS[task].model.__name__],
         "dtype": "float32",
         "id2label": {str(i): name for i, name in enumerate(labels)},
         "label2id": {name: i for i, name in enumerate(labels)},
@@ -143,6 +146,7 @@ def save_member(
             "max_length": max_length,
             "problem": problem,
         }
+        | ({} if task == TextClassification.name else {"task": task})
         | ({} if activation == "tanh" else {"pooler_activation": activation})
         | settings
         | ({"weights": weights} if weights else {}),
@@ -193,15 +197,15 @@ def _replace(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_member(directory: str | Path) -> BertForSequenceClassification:
+def load_member(directory: str | Path) -> PreTrainedModel:
     """Loads one member of a latent checkpoint.
 
     Args:
         directory: The member's directory.
 
     Returns:
-        A transformers model in evaluation mode with binarized modules: its logits are those of the exported graph, and
-        `config.problem_type` says what they are of.
+        transformers' BERT for the member's task, in evaluation mode and with binarized modules: its logits are those of
+        the exported graph, and `config.problem_type` says what they are of.
 
     Raises:
         CheckpointError: The directory is no latent checkpoint of family `bert`, or its tensors do not fit.
@@ -218,11 +222,14 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
         problem = section.get("problem", "single_label")
         if problem not in PROBLEMS:
             raise ValueError(f"{SECTION}.problem is {problem!r}, expected one of {', '.join(PROBLEMS)}")
+        task = section.get("task", TextClassification.name)
+        if task not in TASKS:
+            raise ValueError(f"{SECTION}.task is {task!r}, expected one of {', '.join(TASKS)}")
         config["problem_type"] = PROBLEM_TYPES[problem]
         config["pooler_activation"] = section.get("pooler_activation", "tanh")
         config |= variants.settings({**config, **section})
         tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
-        model = binarize(variants.new_model(BertConfig.from_dict(config)), section["bits"])
+        model = binarize(variants.new_model(BertConfig.from_dict(config), TASKS[task].model), section["bits"])
         keep(model, section.get("weights", {}))
         model.load_state_dict(tensors)
     except (AttributeError, RuntimeError, KeyError, TypeError, ValueError, TrainingError) as error:
@@ -233,27 +240,32 @@ def load_member(directory: str | Path) -> BertForSequenceClassification:
 
 
 def load_float(
-    source: str | Path, labels: list[str], problem: str = "single_label", *, new_head: bool = False
-) -> BertForSequenceClassification:
-    """Loads a float model with a classification head of these labels, as a BERT whatever its family.
+    source: str | Path,
+    labels: list[str],
+    problem: str = "single_label",
+    *,
+    new_head: bool = False,
+    task: str = TextClassification.name,
+) -> PreTrainedModel:
+    """Loads a float model with the head of a task and of these labels, as a BERT whatever its family.
 
     Args:
         source: A model directory, or the name of one on the Hugging Face hub.
-        labels: Names of the classes. A model without a head gets a new one, by torch's random generator.
+        labels: Names of the classes. A model without a head, or with that of another task, gets a new one, by torch's
+            random generator.
         problem: `single_label`, `multi_label` or `regression`: sets `config.problem_type`.
         new_head: Replace the last layer of the head that the model has.
+        task: A key of `TASKS`.
 
     Returns:
-        A model with the logits of transformers' model of its family. Where its pooler's activation is not tanh,
-        `config.pooler_activation` says so.
+        A model with the logits of transformers' model of its family for the task. Where its pooler's activation is not
+        tanh, `config.pooler_activation` says so.
 
     Raises:
         CheckpointError: There is no model of a known family (`families`) in safetensors that transformers can load,
             tensors of the encoder are missing, or the model has a head of other labels and `new_head` is False.
     """
-    from transformers import AutoModelForSequenceClassification
-
-    directory = locate(source)
+    directory, kind = locate(source), TASKS[task]
     config = read_json(directory / CONFIG_FILE)
     family = families.find(config, source)
     if detect(config):
@@ -262,7 +274,7 @@ def load_float(
         read_tensors(directory)  # its error names what is there instead
     try:
         variant = config["model_type"] == "bert" and variants.settings(config)
-        loader = variants.BertVariant if variant else AutoModelForSequenceClassification
+        loader = variants.variant_of(kind.model) if variant else kind.auto
         loaded, info = loader.from_pretrained(
             directory,
             id2label=dict(enumerate(labels)),
@@ -276,23 +288,36 @@ def load_float(
             output_loading_info=True,
         )
         missing = {family.rename(name): name for name in info["missing_keys"]}
-        model = to_bert(loaded, family, new_pooler="bert.pooler.dense.weight" in missing)
+        model = to_bert(loaded, family, kind.model, new_pooler="bert.pooler.dense.weight" in missing)
     except Exception as error:  # whatever transformers, safetensors or json make of a damaged file
         raise CheckpointError(f"{source} cannot be loaded by transformers: {error}") from error
-    _check_tensors(source, family, info, len(labels), new_head)
+    new_head = new_head or _is_of_another_task(config, kind)
+    _check_tensors(source, family, info, len(labels), new_head, kind)
+    last = getattr(model, kind.last)
     if new_head:
-        model.classifier.weight.data.normal_(0, model.config.initializer_range)
-        model.classifier.bias.data.zero_()
-    elif not any(name.startswith("classifier.") for name in missing):
+        last.weight.data.normal_(0, model.config.initializer_range)
+        last.bias.data.zero_()
+    elif not any(name.startswith(f"{kind.last}.") for name in missing):
         _check_order(source, config, labels)
     return model
 
 
+def _is_of_another_task(config: Mapping[str, Any], task: type[Task]) -> bool:
+    """Whether a model says that its head is of another task; its last layer may have the same name and shape."""
+    wanted = _ARCHITECTURE.match(task.model.__name__)
+    named = [_ARCHITECTURE.match(str(name)) for name in config.get("architectures") or []]
+    return bool(wanted and named and named[0] and not named[0][1].startswith(wanted[1]))
+
+
 def _check_tensors(
-    source: object, family: families.Family, info: Mapping[str, Any], labels: int, new_head: bool
+    source: object, family: families.Family, info: Mapping[str, Any], labels: int, new_head: bool, task: type[Task]
 ) -> None:
-    """Refuses a model that transformers filled up with random tensors, or of which it left some of the encoder out."""
-    missing = sorted(name for name in info["missing_keys"] if not family.rename(name).startswith(_NEW_TENSORS))
+    """Refuses a model that transformers filled up with random tensors, or of which it left some of the encoder out.
+
+    The head may be new. Any other tensor that is missing would leave random layers unnoticed.
+    """
+    head = (f"{task.last}.", _POOLER)
+    missing = sorted(name for name in info["missing_keys"] if not family.rename(name).startswith(head))
     if missing:
         raise CheckpointError(
             f"{source} has no tensor {missing[0]} ({len(missing)} are missing): it is no whole {family.model_types[0]}"
@@ -304,7 +329,7 @@ def _check_tensors(
             f"those of a {family.model_types[0]}; merge adapters into the model, or choose another one"
         )
     for name, found, expected in sorted(info["mismatched_keys"]):
-        if not family.rename(name).startswith("classifier."):
+        if not family.rename(name).startswith(head[0]):
             raise CheckpointError(
                 f"{source}: tensor {name} has shape {list(found)}, expected {list(expected)} by its {CONFIG_FILE}"
             )
@@ -353,11 +378,16 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    source: str | Path, labels: list[str], problem: str = "single_label", *, new_head: bool = False
-) -> BertForSequenceClassification:
+    source: str | Path,
+    labels: list[str],
+    problem: str = "single_label",
+    *,
+    new_head: bool = False,
+    task: str = TextClassification.name,
+) -> PreTrainedModel:
     """Loads a latent checkpoint's member (see `load_member`) or a float model (see `load_float`), to evaluate."""
     recover(source)
     directory = locate(source)
     if detect(read_json(directory / CONFIG_FILE)):
         return load_member(directory)
-    return load_float(source, labels, problem, new_head=new_head).eval()
+    return load_float(source, labels, problem, new_head=new_head, task=task).eval()

@@ -37,8 +37,9 @@ def pooler_activation(config: Any) -> str:
 
 
 def use_pooler_activation(model: Any) -> None:
-    """Gives the pooler of a BERT for sequence classification the activation of its configuration."""
-    model.bert.pooler.activation = _POOLER_ACTIVATIONS[pooler_activation(model.config)]()
+    """Gives the pooler of a BERT, if its task has one, the activation of its configuration."""
+    if model.bert.pooler is not None:
+        model.bert.pooler.activation = _POOLER_ACTIVATIONS[pooler_activation(model.config)]()
 
 
 def binarize_rows(latent: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,9 @@ from bebert_edge.checkpoints import ENSEMBLE_FILE
 from bebert_edge.checkpoints.bert import FORMAT_VERSION
 from bebert_edge.checkpoints.files import CONFIG_FILE
 from bebert_edge.errors import TrainingError
-from bebert_edge.training.files import Examples
 from bebert_edge.training.latent import recover
 from bebert_edge.training.options import TrainingOptions
+from bebert_edge.training.tasks import LabelledExamples
 
 RUN_FILE = "training.json"
 """Options and fingerprint of the data of the run that a directory holds."""
@@ -59,9 +59,8 @@ def save_directory(path: Path, *writers: Callable[[Path], Any]) -> None:
     wait()
 
 
-def _fingerprint(examples: Examples) -> str:
-    content = [examples.texts, examples.pairs, examples.labels, examples.label_names, examples.problem]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def _fingerprint(examples: LabelledExamples) -> str:
+    return hashlib.sha256(json.dumps(examples.content()).encode()).hexdigest()
 
 
 @dataclass
@@ -77,7 +76,9 @@ class RunState:
     parts: frozenset[str]
 
     @classmethod
-    def open(cls, directory: Path, options: TrainingOptions, examples: Examples, sources: dict[str, str]) -> RunState:
+    def open(
+        cls, directory: Path, options: TrainingOptions, examples: LabelledExamples, sources: dict[str, str]
+    ) -> RunState:
         """Begins a run, or opens the interrupted one that the directory holds.
 
         Raises:

@@ -35,6 +35,7 @@ def make_student(
     precision: str = "auto",
     ternary: bool = False,
     weights: Mapping[str, str] | None = None,
+    task: str = "text-classification",
 ) -> PreTrainedModel:
     """A binarized copy of a model, ready to be trained.
 
@@ -42,12 +43,13 @@ def make_student(
         teacher: Gives the shape and the labels; its weights are the first latent weights where nothing else is said.
         bits: Bits of the activations.
         initial: What to start from instead: a model, or the directory of one, float or binarized, of the same shape.
-            Its head (pooler and classifier) is taken only if it has the teacher's labels; its quantizers as
+            Its head (pooler and last layer) is taken only if it has the teacher's task and labels; its quantizers as
             `continue_from` says.
         seed: Of new parameters.
         precision: As for `binarize`.
         ternary: As for `binarize`.
         weights: Types of the weights of linears that keep more than one bit, by name (`kept.keep`).
+        task: Of the head that a float model gets where `initial` is a directory.
 
     Raises:
         CheckpointError: The directory cannot be loaded.
@@ -56,18 +58,20 @@ def make_student(
     torch.manual_seed(seed)
     source: PreTrainedModel = teacher
     if isinstance(initial, (str, Path)):
-        source = load_model(initial, list(teacher.config.id2label.values()))
+        source = load_model(initial, list(teacher.config.id2label.values()), task=task)
     elif initial is not None:
         source = initial
-    head = source if source.config.id2label == teacher.config.id2label else teacher
+    same_head = type(source) is type(teacher) and source.config.id2label == teacher.config.id2label
+    head = source if same_head else teacher
     config = teacher.config.__class__.from_dict(teacher.config.to_dict())
     config.pooler_activation = pooler_activation(head.config)
     model = binarize(type(teacher)(config), bits, precision, ternary=ternary)
     keep(model, weights or {})
-    _take(model.bert, source.bert)
-    if head is not source:
-        _take(model.bert.pooler, head.bert.pooler)
-    model.classifier.load_state_dict(head.classifier.state_dict())
+    for name, part in model.bert.named_children():
+        _take(part, getattr((head if name == "pooler" else source).bert, name))
+    for name, part in model.named_children():
+        if name != "bert":
+            part.load_state_dict(getattr(head, name).state_dict())
     return model
 
 

@@ -23,6 +23,7 @@ from bebert_edge.errors import TrainingError
 from bebert_edge.training.data import MODEL_INPUTS, Batch, EncodedExamples, LengthGroupedBatches
 from bebert_edge.training.distillation import Objective
 from bebert_edge.training.optimizer import MemberOptimizer
+from bebert_edge.training.tasks import Task, TextClassification
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -217,20 +218,31 @@ def fit(
 
 
 @torch.no_grad()
-def predict(model: PreTrainedModel, data: EncodedExamples, *, exact: bool = True, batch_size: int = 64) -> Tensor:
-    """Logits [len(data), labels], float32 on the CPU, in the order of the data.
+def predict(
+    model: PreTrainedModel,
+    data: EncodedExamples,
+    task: Task | None = None,
+    *,
+    exact: bool = True,
+    batch_size: int = 64,
+) -> Tensor:
+    """What a model answers: logits [choices, options], float32 on the CPU, in the order of the data (`Task.answers`).
 
     Args:
         model: A float or a binarized model; it is left in evaluation mode.
         data: The examples.
+        task: Their task; by default a single-label one with as many choices as examples.
         exact: Whether to compute what the exported graph computes, or (a binarized model only) faster in bfloat16.
         batch_size: Examples at a time.
     """
+    task = task or TextClassification()
     model.train(not exact)
     device = next(model.parameters()).device
-    logits = torch.zeros(len(data), model.config.num_labels)
+    rows = [torch.empty(0)] * len(data)
     for batch in data.sequential(batch_size):
         inputs = {name: batch[name].to(device) for name in MODEL_INPUTS}
-        logits[batch["index"]] = model(**inputs).logits.float().cpu()
+        logits = task.logits(model(**inputs)).float().cpu()
+        for row, i in enumerate(batch["index"].tolist()):
+            rows[i] = logits[row, : len(data.ids[i])].clone() if logits.dim() == 3 else logits[row]
     model.eval()
-    return logits
+    return task.answers(rows, data)

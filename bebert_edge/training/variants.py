@@ -47,19 +47,20 @@ class SharedLayers(BertEncoder):
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
 
 
-class BertVariant(BertForSequenceClassification):
-    """A BERT for sequence classification with the parts that its configuration names."""
+class _Variant:
+    """Gives a BERT, the next of its base classes, the parts that its configuration names."""
 
     def __init__(self, config: BertConfig) -> None:
         found, layers = settings(config), config.num_hidden_layers
         config.num_hidden_layers = found.get("distinct_layers", layers)
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[call-arg]
         config.num_hidden_layers = layers
+        model: Any = self
         if "distinct_layers" in found:
-            self.bert.encoder.__class__ = SharedLayers
+            model.bert.encoder.__class__ = SharedLayers
         if "embedding_size" in found:
-            self.bert.embeddings = ProjectedEmbeddings(config)
-        self.post_init()
+            model.bert.embeddings = ProjectedEmbeddings(config)
+        model.post_init()
 
 
 def settings(config: Any) -> dict[str, Any]:
@@ -70,11 +71,21 @@ def settings(config: Any) -> dict[str, Any]:
     }
 
 
-def model_class(config: Any) -> type[BertForSequenceClassification]:
-    """The class of models with this configuration: transformers' own for a plain BERT."""
-    return BertVariant if settings(config) else BertForSequenceClassification
+_CLASSES: dict[type[Any], type[Any]] = {}
 
 
-def new_model(config: BertConfig) -> BertForSequenceClassification:
-    """A BERT with new weights."""
-    return model_class(config)(config)
+def variant_of(model: type[Any]) -> type[Any]:
+    """The class of a BERT for some task, but with the parts that its configuration names."""
+    if model not in _CLASSES:
+        _CLASSES[model] = type(f"{model.__name__}Variant", (_Variant, model), {})
+    return _CLASSES[model]
+
+
+def model_class(config: Any, model: type[Any] = BertForSequenceClassification) -> type[Any]:
+    """The class of models with this configuration: transformers' own, `model`, for a plain BERT."""
+    return variant_of(model) if settings(config) else model
+
+
+def new_model(config: BertConfig, model: type[Any] = BertForSequenceClassification) -> Any:
+    """A BERT of this class of transformers' with new weights."""
+    return model_class(config, model)(config)

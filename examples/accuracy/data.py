@@ -13,8 +13,9 @@ from plan import HELD_OUT_LIMIT, HELD_OUT_SHARE, PERTURBED, TASKS, Recipe, Task
 from torch import Tensor
 
 from bebert_edge.evaluation.perturbation import DROP_WORDS, TYPOS, Perturbation, perturb
-from bebert_edge.training.data import EncodedExamples, encode
+from bebert_edge.training.data import EncodedExamples
 from bebert_edge.training.files import Examples, read_examples, read_texts
+from bebert_edge.training.tasks import TextClassification
 
 EMBEDDING_NOISE = "embedding noise"
 PERTURBATIONS = {"typos": Perturbation(TYPOS, 0.1), "dropped words": Perturbation(DROP_WORDS, 0.2)}
@@ -63,7 +64,7 @@ def load(name: str, folder: Path, recipe: Recipe, tokenizer: Any) -> TaskData:
     dev = _read(folder / name, "dev", task, train.label_names)
 
     def encoded(examples: Examples) -> EncodedExamples:
-        return encode(examples, tokenizer, recipe.max_length)
+        return TextClassification(examples.problem).encode(examples, tokenizer, recipe.max_length)
 
     dev = dev.select(_shuffled(len(dev))[: recipe.dev])
     few = dev.select(range(min(len(dev), PERTURBED)))

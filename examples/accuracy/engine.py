@@ -26,6 +26,7 @@ from bebert_edge.training.files import Examples
 from bebert_edge.training.latent import load_float, load_member, load_tokenizer, save_member
 from bebert_edge.training.splitting import split
 from bebert_edge.training.students import make_student
+from bebert_edge.training.tasks import TextClassification
 from bebert_edge.training.trainer import Schedule, fit, predict
 
 __all__ = [
@@ -86,7 +87,9 @@ class Cost:
 
 def train_member(spec: Spec, device: str = "cpu") -> Cost:
     """Trains a model and leaves it in evaluation mode."""
-    objective = Objective(spec.problem, spec.distill, spec.teacher, replaced=REPLACED, neighbours=spec.neighbours)
+    objective = Objective(
+        TextClassification(spec.problem), spec.distill, spec.teacher, replaced=REPLACED, neighbours=spec.neighbours
+    )
     schedule = Schedule(spec.steps, spec.batch, spec.rate, spec.seed)
     torch.manual_seed(spec.seed)
     wall, cpu = time.perf_counter(), time.process_time()

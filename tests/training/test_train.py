@@ -17,7 +17,7 @@ from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training import Examples, TrainingOptions, load_member, train
 from bebert_edge.training.augmentation import nearest_tokens, replace_tokens
 from bebert_edge.training.data import EncodedExamples, LengthGroupedBatches
-from bebert_edge.training.distillation import label_losses, teacher_losses
+from bebert_edge.training.tasks import TextClassification
 from latent import float_model, write_backbone, write_member
 
 OPTIONS = TrainingOptions(
@@ -196,17 +196,16 @@ def test_what_a_member_learns_from():
     """The losses of distillation are those of the labels where the teacher is certain of them."""
     logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 1, 0])
     certain = torch.full((5, 3), -100.0).scatter(1, labels[:, None], 100.0)
-    assert torch.allclose(
-        teacher_losses(logits, certain, "single_label"), label_losses(logits, labels, "single_label"), atol=1e-5
-    )
-    many = (certain > 0).float()
-    assert torch.allclose(
-        teacher_losses(logits, certain, "multi_label"), label_losses(logits, many, "multi_label"), atol=1e-5
-    )
     value = torch.tensor([0.5, 1.0, -1.0, 3.0, 2.0])
-    assert torch.equal(
-        teacher_losses(logits[:, :1], value[:, None], "regression"), label_losses(logits[:, :1], value, "regression")
-    )
+    for problem, found, expected, truth in [
+        ("single_label", logits, certain, labels),
+        ("multi_label", logits, certain, (certain > 0).float()),
+        ("regression", logits[:, :1], value[:, None], value),
+    ]:
+        task, batch = TextClassification(problem), {"labels": truth}
+        torch.testing.assert_close(
+            task.teacher_losses(found, expected, batch), task.label_losses(found, batch), atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("distill", ["none", "logits", "layers"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of other families as `BertForSequenceClassification`, so that all that follows knows one encoder."""
+"""Models of other families as BERTs, so that all that follows knows one encoder."""
 
 from __future__ import annotations
 
@@ -38,29 +38,36 @@ _SETTINGS = (
 )
 
 
-def to_bert(model: PreTrainedModel, family: Family, *, new_pooler: bool = False) -> BertForSequenceClassification:
+def to_bert(
+    model: PreTrainedModel,
+    family: Family,
+    bert: type[Any] = BertForSequenceClassification,
+    *,
+    new_pooler: bool = False,
+) -> Any:
     """The BERT that computes what a model of another family computes.
 
     Logits are equal up to the order of three float32 additions in the embeddings. Dropout in training is BERT's: heads
     that have it in two places have it in the last.
 
     Args:
-        model: transformers' model for sequence classification; its tensors are moved, not copied.
+        model: transformers' model for some task; its tensors are moved, not copied.
         family: Its family.
+        bert: transformers' BERT for the same task.
         new_pooler: Whether the first layer of its head is new: then it is BERT's, with a tanh.
 
     Returns:
         A BERT is returned as it is.
     """
-    if not isinstance(model, BertForSequenceClassification):
+    if not isinstance(model, bert):
         tensors = {family.rename(name): tensor for name, tensor in model.state_dict().items()}
         if family.positions_after_padding:
             tensors[_POSITIONS] = tensors[_POSITIONS][model.config.pad_token_id + 1 :].clone()
         tensors[_TOKEN_TYPES] = _token_types(tensors, family)
         config = _config(model.config, family, tensors)
-        if not new_pooler and family.pooler_activation != "tanh":
+        if not new_pooler and "bert.pooler.dense.weight" in tensors and family.pooler_activation != "tanh":
             config.pooler_activation = family.pooler_activation
-        model = new_model(config)
+        model = new_model(config, bert)
         model.load_state_dict(tensors, assign=True)
     use_pooler_activation(model)
     return model

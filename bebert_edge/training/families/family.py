@@ -20,8 +20,9 @@ class Family:
     Attributes:
         model_types: Values of `model_type` in `config.json`.
         names: (regular expression, replacement) pairs, applied in turn to the names of the tensors of transformers'
-            model for sequence classification, which make them BERT's. The head, a linear layer, an activation and
-            another linear layer, becomes `bert.pooler.dense` and `classifier`.
+            models, which make them BERT's. The head for sequence classification, a linear layer, an activation and
+            another linear layer, becomes `bert.pooler.dense` and `classifier`; those for tokens and for answer spans
+            are called `classifier` and `qa_outputs` already.
         settings: Names of the settings that `config.json` calls otherwise than BERT's, by BERT's name.
         constants: Settings of BERT that this family does not have, with what they are in it.
         pooler_activation: The activation of the head: "tanh", "relu" or "gelu".
