@@ -83,9 +83,10 @@ def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 
-def _kept(section: Mapping[str, Any], shape: EncoderConfig, path: Path) -> dict[str, str]:
+def _kept(section: Mapping[str, Any], shape: EncoderConfig, task: TaskConfig, path: Path) -> dict[str, str]:
     """Types of the weights that have more than one bit, by the name of the linear."""
-    weights, names = section.get("weights", {}), linear_names(shape.distinct_layers, projected=shape.projected)
+    names = linear_names(shape.distinct_layers, projected=shape.projected, pooled=task.pooled)
+    weights = section.get("weights", {})
     if not isinstance(weights, dict):
         raise CheckpointError(f"{path}: {SECTION}.weights is {weights!r}, expected an object")
     for name, kind in weights.items():
@@ -187,7 +188,7 @@ def read(source: Source) -> Member:
         distinct_layers=section.get("distinct_layers", 0),
     )
     read = Reader(source)
-    kept = _kept(section, shape, path)
+    kept = _kept(section, shape, task, path)
     tensors = dict(_tensors(read, shape, trained_positions, task, len(labels), kept))
     read.finish()
     quantization = replace(QuantizationConfig.for_bits(bits, shape), weights=kept)

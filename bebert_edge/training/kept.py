@@ -16,7 +16,7 @@ from bebert_edge.errors import TrainingError
 from bebert_edge.kept_weights import INT8_MAXIMUM, WEIGHT_TYPES
 
 if TYPE_CHECKING:
-    from transformers import BertForSequenceClassification
+    from transformers import BertPreTrainedModel
 
     from bebert_edge.training.modules import BinaryLinear
 
@@ -30,7 +30,7 @@ def kept_rows(latent: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     return (latent / safe[..., None]).round().clamp(-INT8_MAXIMUM, INT8_MAXIMUM), scale
 
 
-def linears(model: BertForSequenceClassification) -> Iterator[tuple[str, tuple[nn.Linear, ...]]]:
+def linears(model: BertPreTrainedModel) -> Iterator[tuple[str, tuple[nn.Linear, ...]]]:
     """The modules of each linear of docs/format.md, by its name; `qkv` has three."""
     projection = getattr(model.bert.embeddings, "projection", None)
     if projection is not None:
@@ -41,10 +41,11 @@ def linears(model: BertForSequenceClassification) -> Iterator[tuple[str, tuple[n
         yield f"layers.{i}.attention_output", (layer.attention.output.dense,)
         yield f"layers.{i}.ffn_in", (layer.intermediate.dense,)
         yield f"layers.{i}.ffn_out", (layer.output.dense,)
-    yield "pooler", (model.bert.pooler.dense,)
+    if model.bert.pooler is not None:
+        yield "pooler", (model.bert.pooler.dense,)
 
 
-def keep(model: BertForSequenceClassification, weights: Mapping[str, str]) -> None:
+def keep(model: BertPreTrainedModel, weights: Mapping[str, str]) -> None:
     """Sets the weight types of linears of a binarized model; those that are not named become binary.
 
     Raises:
@@ -61,7 +62,7 @@ def keep(model: BertForSequenceClassification, weights: Mapping[str, str]) -> No
             linear.kept = weights.get(name)
 
 
-def kept_weights(model: BertForSequenceClassification) -> dict[str, str]:
+def kept_weights(model: BertPreTrainedModel) -> dict[str, str]:
     """The weight types of the kept linears of a binarized model, by name."""
     found = {name: next(_binary(parts)).kept for name, parts in linears(model)}
     return {name: kind for name, kind in found.items() if kind is not None}
