@@ -53,13 +53,6 @@ def kept_matmul(values: NDArray[np.int64], weight: NDArray[np.generic], scale: F
     return accumulated.astype(np.float32) * scale[:, None] + bias[:, None]
 
 
-def linear_names(layers: int, *, projected: bool = False, pooled: bool = True) -> list[str]:
-    """Names of the linears of what `bebert-edge train` makes, in the order of computation (docs/format.md)."""
-    uses = ("qkv", "attention_output", "ffn_in", "ffn_out")
-    encoder = [f"layers.{i}.{use}" for i in range(layers) for use in uses]
-    return [*(["embeddings.projection"] if projected else []), *encoder, *(["pooler"] if pooled else [])]
-
-
 def parse_keep(keep: str) -> tuple[str, str]:
     """Splits `PATTERN=TYPE`.
 

@@ -222,6 +222,12 @@ def _step(name: str, layer: LayerQuantization) -> float:
     return 0.7 if code.width == 1 else 2.0 / max(code.high, 1)
 
 
+def linear_names(layers: int) -> list[str]:
+    """Names of the linears of what training makes (docs/format.md)."""
+    uses = ("qkv", "attention_output", "ffn_in", "ffn_out")
+    return [*(f"layers.{i}.{use}" for i in range(layers) for use in uses), "pooler"]
+
+
 def random_batch(
     ensemble: PackedEnsemble, lengths: Iterable[int], sequence: int | None = None, seed: int = 0
 ) -> dict[str, NDArray[np.int64]]:
@@ -237,4 +243,4 @@ def random_batch(
     }
 
 
-__all__ = ["VOCABULARY", "answering", "random_batch", "random_ensemble", "tokenizer_json"]
+__all__ = ["VOCABULARY", "answering", "linear_names", "random_batch", "random_ensemble", "tokenizer_json"]

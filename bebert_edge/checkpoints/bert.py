@@ -17,7 +17,7 @@ from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.config import PROBLEMS, TASK_TYPES, EncoderConfig, QuantizationConfig, TaskConfig
 from bebert_edge.errors import CheckpointError
-from bebert_edge.kept_weights import WEIGHT_TYPES, int8_rows, linear_names
+from bebert_edge.kept_weights import WEIGHT_TYPES, int8_rows
 
 NAME = "bert"
 FORMAT_VERSION = 1
@@ -83,15 +83,12 @@ def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 
-def _kept(section: Mapping[str, Any], shape: EncoderConfig, task: TaskConfig, path: Path) -> dict[str, str]:
+def _kept(section: Mapping[str, Any], path: Path) -> dict[str, str]:
     """Types of the weights that have more than one bit, by the name of the linear."""
-    names = linear_names(shape.distinct_layers, projected=shape.projected, pooled=task.pooled)
     weights = section.get("weights", {})
     if not isinstance(weights, dict):
         raise CheckpointError(f"{path}: {SECTION}.weights is {weights!r}, expected an object")
     for name, kind in weights.items():
-        if name not in names:
-            raise CheckpointError(f"{path}: {SECTION}.weights has {name!r}, expected names of {', '.join(names)}")
         if kind not in WEIGHT_TYPES:
             expected = ", ".join(WEIGHT_TYPES)
             raise CheckpointError(f"{path}: {SECTION}.weights[{name!r}] is {kind!r}, expected one of {expected}")
@@ -188,8 +185,12 @@ def read(source: Source) -> Member:
         distinct_layers=section.get("distinct_layers", 0),
     )
     read = Reader(source)
-    kept = _kept(section, shape, task, path)
+    kept = _kept(section, path)
     tensors = dict(_tensors(read, shape, trained_positions, task, len(labels), kept))
     read.finish()
+    linears = [name.removesuffix(".step") for name in tensors if name.endswith(".step")]
+    for name in kept:
+        if name not in linears:
+            raise CheckpointError(f"{path}: {SECTION}.weights has {name!r}, expected names of {', '.join(linears)}")
     quantization = replace(QuantizationConfig.for_bits(bits, shape), weights=kept)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

@@ -12,8 +12,8 @@ import pytest
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import FormatError, TrainingError
-from bebert_edge.kept_weights import choose, int8_rows, kept_matmul, linear_names
-from support import random_ensemble
+from bebert_edge.kept_weights import choose, int8_rows, kept_matmul
+from support import linear_names, random_ensemble
 
 KEPT = {"layers.0.qkv": "int8", "layers.1.ffn_out": "float16", "pooler": "int8"}
 

@@ -19,11 +19,11 @@ from bebert_edge.errors import NativeLibraryError
 from bebert_edge.exporters import build_model
 from bebert_edge.exporters.functions import opset_imports
 from bebert_edge.exporters.nodes import Graph
-from bebert_edge.kept_weights import kept_matmul, linear_names
+from bebert_edge.kept_weights import kept_matmul
 from bebert_edge.lowering import LoweredLinear, LoweredProduct
 from bebert_edge.reference import forward, values
 from bebert_edge.runtime.inspection import inspect
-from support import random_batch, random_ensemble
+from support import linear_names, random_batch, random_ensemble
 
 MIXED = LayerQuantization("int2", "sign", "uint4", "ternary", "bool", "uint8")
 STRUCTURES: dict[str, dict[str, Any]] = {

@@ -16,12 +16,13 @@ from bebert_edge.checkpoints import load
 from bebert_edge.cli.main import app
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.exporters import export
-from bebert_edge.kept_weights import int8_rows, linear_names
+from bebert_edge.kept_weights import int8_rows
 from bebert_edge.training import TrainingOptions, binarize, load_member
 from bebert_edge.training.kept import keep, kept_rows, kept_weights, linears
 from bebert_edge.training.latent import save_member
 from bebert_edge.training.splitting import split
 from latent import binary_model, float_model, tokenizer, write_backbone
+from support import linear_names
 
 KEPT = {"layers.0.qkv": "int8", "layers.0.ffn_out": "float16", "layers.1.ffn_out": "int8", "pooler": "int8"}
 SETTINGS = dict(labels=["negative", "positive"], text_pair=False, max_length=24)
