@@ -93,6 +93,10 @@ def train(
     initial: Annotated[
         str | None, typer.Option(help="What members start from, e.g. a binary base or a member with more bits.")
     ] = None,
+    onto: Annotated[
+        Path | None,
+        typer.Option(help="Train a further task of this trained ensemble: heads alone, for its members' encoders."),
+    ] = None,
     members: Annotated[int, typer.Option(min=1, help="Members of the ensemble.")] = 2,
     bits: Annotated[int, typer.Option(help="Bits of activations: 1, 2, 4 or 8. Weights have 1.")] = 4,
     keep: Annotated[
@@ -241,6 +245,7 @@ def train(
             backbone=backbone,
             teacher=teacher,
             initial=initial,
+            onto=onto,
             dev=held_out,
             metadata={key: value for key, value in metadata.items() if value is not None},
             progress=progress,

@@ -22,6 +22,7 @@ from bebert_edge.training.data import EncodedExamples
 from bebert_edge.training.distillation import Objective
 from bebert_edge.training.kept import linears
 from bebert_edge.training.latent import load_float, load_member, load_model, load_tokenizer, save_member
+from bebert_edge.training.onto import Encoders, freeze_encoder
 from bebert_edge.training.options import TrainingOptions
 from bebert_edge.training.result import TrainingResult
 from bebert_edge.training.splitting import split
@@ -42,6 +43,7 @@ def train(
     backbone: str | Path | None = None,
     teacher: str | Path | None = None,
     initial: str | Path | None = None,
+    onto: str | Path | None = None,
     dev: LabelledExamples | None = None,
     metadata: dict[str, str] | None = None,
     progress: Progress | None = None,
@@ -61,6 +63,8 @@ def train(
             (config.json, model.safetensors, tokenizer.json) or a name on the Hugging Face hub.
         teacher: A fine-tuned BERT, or a latent member with more bits; replaces `backbone`.
         initial: What the first member starts from, a float BERT or a latent member; by default the teacher.
+        onto: A trained ensemble whose members' encoders are kept: only heads are trained, for a further task of that
+            ensemble (`bebert_edge.joining`). It decides members, bits and lengths, whatever `options` say.
         dev: What to measure scores on.
         metadata: Entries for the ensemble's metadata.
         progress: Called after every step.
@@ -73,9 +77,14 @@ def train(
         TrainingError: Options or examples cannot be used, or `output` holds a run with other arguments.
         CheckpointError: A directory cannot be loaded.
     """
-    sources = {"backbone": backbone, "teacher": teacher, "initial": initial}
+    encoders = None if onto is None else Encoders.of(Path(onto))
+    if encoders is not None:
+        if initial is not None:
+            raise TrainingError("--initial and --onto were given: members start from the encoders of --onto")
+        options = encoders.adopt(options)
+    sources = {"backbone": backbone, "teacher": teacher, "initial": initial, "onto": onto}
     state = RunState.open(Path(output), options, examples, {k: str(v) for k, v in sources.items() if v is not None})
-    run = _Run(examples, state, options, dev, progress, report or (lambda line: None))
+    run = _Run(examples, state, options, dev, progress, report or (lambda line: None), encoders)
     run.prepare(backbone, teacher)
     run.train_members(run.start(initial))
     return run.finish(metadata or {})
@@ -90,7 +99,9 @@ class _Run:
         dev: LabelledExamples | None,
         progress: Progress | None,
         report: Callable[[str], None],
+        encoders: Encoders | None,
     ) -> None:
+        self.encoders = encoders
         self.examples, self.state, self.options = examples, state, options
         self.dev_examples, self.progress = dev, progress
         self.report = report if is_main_process() else (lambda line: None)
@@ -106,7 +117,7 @@ class _Run:
         if source is None:
             raise TrainingError("neither a backbone nor a teacher was given: pass --backbone DIR or --teacher DIR")
         options = self.options
-        self.tokenizer = load_tokenizer(source)
+        self.tokenizer = load_tokenizer(self.encoders.members[0] if self.encoders else source)
         training, held_out = self.examples, None
         if options.calibration_share and self.problem != "regression":
             training, held_out = self.examples.split(options.calibration_share, options.seed)
@@ -220,6 +231,8 @@ class _Run:
 
     def start(self, initial: str | Path | None) -> list[PreTrainedModel]:
         """What members start from in turn: `initial` or the teacher, the last stage, halves of a ternary model."""
+        if self.encoders is not None:
+            return [self.load(member) for member in self.encoders.members]
         start = self.teacher if initial is None else self.load(initial)
         for number, bits in enumerate(self.options.stages):
             name = f"stage-{number}-{bits}bit"
@@ -265,6 +278,8 @@ class _Run:
             else:
                 before = model if i > 0 and options.continues else starts[i % len(starts)]
                 model = self.student(options.bits, before, seed=i)
+                if self.encoders is not None:
+                    freeze_encoder(model)
                 self.train_member(model, i, weights)
                 self.save(model, name, options.bits)
             alpha = 1.0
@@ -273,7 +288,7 @@ class _Run:
                 weights, alpha = self.boost(name, weights, answers)
             alphas.append(alpha)
             self.measure(name, model)
-        self.result.member_weights = member_weights(alphas)
+        self.result.member_weights = list(self.encoders.weights) if self.encoders else member_weights(alphas)
 
     def train_member(self, model: PreTrainedModel, i: int, weights: Tensor) -> None:
         options = self.options

@@ -43,10 +43,12 @@ class MemberOptimizer(torch.optim.Optimizer):
         step_rate: float = 0.5,
         embedding_rate: float = 0.25,
     ) -> None:
-        self.tables = [m.weight for m in model.modules() if isinstance(m, BinaryEmbedding)]
+        tables = [m.weight for m in model.modules() if isinstance(m, BinaryEmbedding)]
         steps = [m.step for m in model.modules() if isinstance(m, Quantizer)]
-        special = {id(p) for p in self.tables + steps}
+        special = {id(p) for p in tables + steps}
         rest = [p for p in model.parameters() if p.requires_grad and id(p) not in special]
+        self.tables = [table for table in tables if table.requires_grad]
+        steps = [step for step in steps if step.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in rest if p.dim() > 1], "weight_decay": weight_decay},
             {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
