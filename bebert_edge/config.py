@@ -20,6 +20,9 @@ ACTIVATIONS = ("relu", "gelu")
 POOLER_ACTIVATIONS = ("tanh", "relu", "gelu")
 NORMS = ("post", "pre")
 SCORES = ("softmax", "boolean")
+RANGES = ("fixed", "sequence")
+RANGE_CODES = {"signed": ("int2", "int4", "int8"), "unsigned": ("uint2", "uint4", "uint8")}
+"""Code types that can have the range of their sequence."""
 TASK_TYPES = ("text-classification", "reranking", "token-classification", "question-answering", "sentence-embedding")
 PROBLEMS = ("single_label", "multi_label", "regression", "embedding")
 POOLINGS = ("first", "mean")
@@ -42,7 +45,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
         "rotary_bases": (),
         "pooler_norm": False,
     },
-    "quantization": {"terms": 1, "fused_qkv": True, "projection": None, "weights": {}},
+    "quantization": {"terms": 1, "fused_qkv": True, "projection": None, "weights": {}, "ranges": "fixed"},
     "quantization.layers[]": {"scores": "softmax"},
     "task": {"pooling": "first"},
     "heads[].task": {"pooling": "first"},
@@ -273,7 +276,7 @@ class QuantizationConfig:
     `terms` is how many binary linears each linear is the sum of. `fused_qkv` is whether query, key and value are one
     linear with one quantizer of its input, or three. `projection` is the code type of the input of the embeddings'
     projection; None where there is none. `weights` are the types of the weights, of linears that keep more than one bit
-    a weight.
+    a weight. `ranges` are `fixed` by steps, or those that activations have in their `sequence`.
     """
 
     layers: tuple[LayerQuantization, ...]
@@ -282,6 +285,7 @@ class QuantizationConfig:
     fused_qkv: bool = True
     projection: str | None = None
     weights: dict[str, str] = field(default_factory=dict)
+    ranges: str = "fixed"
 
     def __post_init__(self) -> None:
         _require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
@@ -294,6 +298,19 @@ class QuantizationConfig:
         _require(isinstance(self.weights, dict), "quantization.weights", self.weights, "an object")
         for name, kind in self.weights.items():
             _require(kind in WEIGHT_TYPES, f"quantization.weights[{name!r}]", kind, f"one of {WEIGHT_TYPES}")
+        _require(self.ranges in RANGES, "quantization.ranges", self.ranges, f"one of {RANGES}")
+        if self.ranges == "sequence":
+            self._check_range_codes()
+
+    def _check_range_codes(self) -> None:
+        codes = {"quantization.pooler": self.pooler}
+        for i, layer in enumerate(self.layers):
+            codes |= {f"quantization.layers[{i}].{use}": name for use, name in layer.codes().items()}
+        for key, name in codes.items():
+            unsigned = key.endswith((".probability", ".intermediate"))
+            allowed = RANGE_CODES["unsigned" if unsigned else "signed"]
+            _require(name in allowed, key, name, f"one of {allowed}, for ranges of the sequence")
+        _require(not self.fused_qkv, "quantization.fused_qkv", self.fused_qkv, "false, for ranges of the sequence")
 
     def to_dict(self) -> dict[str, Any]:
         """The section of `config.json`."""
@@ -452,6 +469,7 @@ class EnsembleConfig:
             f"an integer 2 .. {self.encoder.positions} (encoder.positions)",
         )
         self._check_answer()
+        self._check_ranges()
         _require(
             isinstance(self.metadata, dict)
             and all(isinstance(k, str) and isinstance(v, str) for k, v in self.metadata.items()),
@@ -504,6 +522,17 @@ class EnsembleConfig:
             _require(labels == expected, "labels", labels, f"{expected} for the type 'question-answering'")
         if task.type == "reranking":
             _require(len(labels) == 1, "labels", labels, "one name, for the type 'reranking'")
+
+    def _check_ranges(self) -> None:
+        """Ranges of the sequence go with the plain encoder only: what else it may have wants steps."""
+        if self.quantization.ranges == "fixed":
+            return
+        plain = {"encoder": ("head_size", "pooler_activation"), "quantization": ("terms", "fused_qkv", "ranges")}
+        for section, allowed in plain.items():
+            written = getattr(self, section).to_dict()
+            for key in _OPTIONAL[section]:
+                missing = key in allowed or key not in written
+                _require(missing, f"{section}.{key}", written.get(key), "nothing, for ranges of the sequence")
 
     def _check_answer(self) -> None:
         low, high = TEMPERATURES

@@ -30,8 +30,8 @@ class TensorSpec:
     """What docs/format.md says of one tensor.
 
     Attributes:
-        kind: `bits` (uint8 rows of `channels` bits), `float`, `scale` (float >= 0), `step` (float > 0), or `int8` or
-            `float16` for kept weights.
+        kind: `bits` (uint8 rows of `channels` bits), `float`, `scale` (float >= 0), `step` (float > 0), `clip` (pairs
+            of floats, the first below the second), or `int8` or `float16` for kept weights.
         shape: Shape with all members on the leading axis.
         part: The line of the size report that it counts for.
         channels: Bits of a row, for `bits`.
@@ -40,7 +40,7 @@ class TensorSpec:
         half: Whether float16 is allowed.
     """
 
-    kind: Literal["bits", "float", "scale", "step", "int8", "float16"]
+    kind: Literal["bits", "float", "scale", "step", "clip", "int8", "float16"]
     shape: tuple[int, ...]
     part: str
     channels: int = 0
@@ -93,8 +93,11 @@ def linear_sizes(config: EnsembleConfig) -> dict[str, tuple[int, int]]:
 def _linear_specs(linear: str, config: EnsembleConfig, k: int, n: int) -> Iterator[tuple[str, TensorSpec]]:
     members, kept = config.members, config.quantization.weights.get(linear)
     for prefix in linear_terms(linear, config.quantization):
-        yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers", uniform=True)
-        yield f"{prefix}.step", TensorSpec("step", (members,), "quantizers")
+        if config.quantization.ranges == "fixed":
+            yield f"{prefix}.shift", TensorSpec("float", (members, k), "quantizers", uniform=True)
+            yield f"{prefix}.step", TensorSpec("step", (members,), "quantizers")
+        else:
+            yield f"{prefix}.clip", TensorSpec("clip", (members, 2), "quantizers")
         if kept == "int8":
             yield f"{prefix}.weight", TensorSpec("int8", (members, n, k), "int8 weights")
         elif kept == "float16":
@@ -151,7 +154,10 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
             for linear, (k, n) in linear_sizes(config).items():
                 yield from _linear_specs(f"layers.{i}.{linear}", config, k, n)
             for use in ("query", "key", "value", "probability"):
-                yield f"layers.{i}.attention.{use}_step", TensorSpec("step", (e, shape.heads), "quantizers")
+                if config.quantization.ranges == "fixed":
+                    yield f"layers.{i}.attention.{use}_step", TensorSpec("step", (e, shape.heads), "quantizers")
+                else:
+                    yield f"layers.{i}.attention.{use}_clip", TensorSpec("clip", (e, 2), "quantizers")
             yield from _norm_specs(f"layers.{i}.attention_norm", e, h)
             yield from _norm_specs(f"layers.{i}.ffn_norm", e, h)
         for name in config.task_names:
@@ -319,6 +325,10 @@ def _check_tensor(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
         "step": ("finite numbers > 0", np.isfinite(array) & (array > 0)),
         "int8": ("integers", np.ones(array.shape, bool)),
         "float16": ("finite numbers", np.isfinite(array)),
+        "clip": (
+            "finite numbers, the first below the second",
+            np.isfinite(array) & (array[..., :1] < array[..., -1:]),
+        ),
     }[spec.kind]
     if not allowed_values.all():
         index = tuple(int(i) for i in np.argwhere(~allowed_values)[0])

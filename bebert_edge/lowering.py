@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.config import ACTIVATIONS, EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble, head_prefix, linear_terms, term_names
+from bebert_edge.range_lowering import RangeLayer, RangeLinear, range_layer, range_linear
 from bebert_edge.rotary import Rotary
 
 Floats = NDArray[np.float32]
@@ -204,7 +205,7 @@ class LoweredPooler:
     `norm`, if any, is the weight and bias `[E, H]` of the float LayerNorm of that.
     """
 
-    linear: LoweredLinear
+    linear: LoweredLinear | RangeLinear
     activation: str
     norm: tuple[Floats, Floats] | None
 
@@ -232,7 +233,7 @@ class LoweredEnsemble:
 
     epsilon: float
     embedding: LoweredEmbedding
-    layers: tuple[LoweredLayer, ...]
+    layers: tuple[LoweredLayer | RangeLayer, ...]
     heads: dict[str, LoweredHead]
 
 
@@ -256,6 +257,7 @@ class _Lowering:
     def __init__(self, ensemble: PackedEnsemble) -> None:
         self.config = ensemble.config
         self.tensors = ensemble.tensors
+        self.ranges = self.config.quantization.ranges == "sequence"
 
     def layer_code(self, i: int, use: str) -> CodeType:
         return self.config.quantization.layers[i].code(use)
@@ -306,13 +308,18 @@ class _Lowering:
         return [f"layers.{i}.{use}" for use in uses]
 
     def hidden_quantizers(self, i: int) -> tuple[Quantizer, ...]:
-        """The quantizers of distinct layer `i`'s input; after all, the poolers', or one whose codes nothing reads."""
+        """The quantizers of distinct layer `i`'s input; after all, the poolers'."""
+        if self.ranges:
+            return self.unused_quantizers()
         if i == self.config.encoder.distinct_layers:
-            if poolers := self.poolers():
-                return self.inputs(poolers, CODE_TYPES[self.config.quantization.pooler])[0]
-            ones = np.ones((self.config.members, self.config.encoder.hidden_size), np.float32)
-            return (Quantizer(np.zeros_like(ones), ones, CODE_TYPES["sign"]),)
+            poolers, code = self.poolers(), CODE_TYPES[self.config.quantization.pooler]
+            return self.inputs(poolers, code)[0] if poolers else self.unused_quantizers()
         return self.inputs(self.qkv_names(i), self.layer_code(i, "hidden"))[0]
+
+    def unused_quantizers(self) -> tuple[Quantizer, ...]:
+        """What a norm quantizes by where nothing reads the codes."""
+        ones = np.ones((self.config.members, self.config.encoder.hidden_size), np.float32)
+        return (Quantizer(np.zeros_like(ones), ones, CODE_TYPES["sign"]),)
 
     def qkv_quantizers(self, i: int) -> list[Quantizer]:
         """Steps of query, key and value, each head's repeated over its channels; the bias is the shift."""
@@ -381,6 +388,11 @@ class _Lowering:
             rotary=self.rotary(place),
         )
 
+    def range_layer(self, i: int) -> RangeLayer:
+        norms = [self.norm(f"layers.{i}.{name}", self.unused_quantizers()) for name in ("attention_norm", "ffn_norm")]
+        activation = ACTIVATION_NUMBERS[self.config.encoder.activation]
+        return range_layer(self.config, self.tensors, i, (norms[0], norms[1]), activation)
+
     def words(self, term: str) -> LoweredWords:
         bits, scale = (self.tensors[f"{term}.{name}"] for name in ("bits", "scale"))
         members = max(len(bits), len(scale))  # each may be shared; for the op both are, or none
@@ -406,12 +418,16 @@ class _Lowering:
         return [f"{head_prefix(name)}pooler" for name in self.config.task_names if self.config.of(name).task.pooled]
 
     def pooler(self, name: str) -> LoweredPooler:
-        code = CODE_TYPES[self.config.quantization.pooler]
-        products = self.products(name, code, self.sources(self.poolers(), code)[name])
-        norm = None
+        norm, activation = None, self.config.encoder.pooler_activation
         if self.config.encoder.pooler_norm:
             norm = self.tensors[f"{name}.norm.weight"], self.tensors[f"{name}.norm.bias"]
-        return LoweredPooler(LoweredLinear(products), self.config.encoder.pooler_activation, norm)
+        return LoweredPooler(self.pooler_linear(name), activation, norm)
+
+    def pooler_linear(self, name: str) -> LoweredLinear | RangeLinear:
+        code = CODE_TYPES[self.config.quantization.pooler]
+        if self.ranges:
+            return range_linear(self.tensors, self.terms(name), code, self.config.encoder.hidden_size)
+        return LoweredLinear(self.products(name, code, self.sources(self.poolers(), code)[name]))
 
     def head(self, name: str) -> LoweredHead:
         config, prefix, classifier = self.config.of(name), head_prefix(name), None
@@ -427,6 +443,9 @@ def lower(ensemble: PackedEnsemble) -> LoweredEnsemble:
     return LoweredEnsemble(
         epsilon=config.encoder.layer_norm_epsilon,
         embedding=lowering.embedding(),
-        layers=tuple(lowering.layer(place) for place in range(config.encoder.layers)),
+        layers=tuple(
+            lowering.range_layer(place) if lowering.ranges else lowering.layer(place)
+            for place in range(config.encoder.layers)
+        ),
         heads={name: lowering.head(name) for name in config.task_names},
     )

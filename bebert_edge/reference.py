@@ -30,6 +30,7 @@ from bebert_edge.lowering import (
     Quantizer,
     lower,
 )
+from bebert_edge.range_lowering import RangeLayer, RangeLinear
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -74,12 +75,12 @@ def _horner(coefficients: Floats, x: Floats) -> Floats:
     return result
 
 
-def fixed_exp(t: Floats) -> Floats:
-    """`exp(t)` for `t <= 0` as an integer multiple of 2^-15, 0 .. 32768, held in float32."""
-    u = np.maximum(t.astype(np.float32) * LOG2_E, np.float32(-18))
+def fixed_exp(t: Floats, bits: int = 15) -> Floats:
+    """`exp(t)` for `t <= 0` as an integer multiple of `2^-bits`, 0 .. `2^bits`, held in float32; at most 24 bits."""
+    u = np.maximum(t.astype(np.float32) * LOG2_E, np.float32(-bits - 3))
     n = np.rint(u)
     m = _horner(np.concatenate([np.ones(1, np.float32), EXP2_COEFFICIENTS]), u - n)
-    scaled: Floats = np.ldexp(m, n.astype(np.int32) + 15)
+    scaled: Floats = np.ldexp(m, n.astype(np.int32) + bits)
     return np.rint(scaled)
 
 
@@ -319,8 +320,17 @@ def _norm(norm: LoweredNorm, x: Floats, residual: Floats, epsilon: float) -> tup
 
 
 def _layer(
-    layer: LoweredLayer, hidden: Floats, codes: Sequence[Codes], positions: Ids, offsets: Ids, epsilon: float
+    layer: LoweredLayer | RangeLayer,
+    hidden: Floats,
+    codes: Sequence[Codes],
+    positions: Ids,
+    offsets: Ids,
+    epsilon: float,
 ) -> tuple[Floats, list[Codes]]:
+    if isinstance(layer, RangeLayer):
+        from bebert_edge.range_reference import range_layer  # it is made of the ops above
+
+        return range_layer(layer, hidden, offsets, epsilon), []
     attended, channels = _query_key_value(layer, codes, positions)
     context = _attention(layer.attention, attended, channels, offsets)
     hidden, codes = _norm(layer.attention_norm, _linear(layer.attention_output, context), hidden, epsilon)
@@ -388,12 +398,20 @@ def _answer(
         members = classify(head.classifier, hidden)
         return _pad(combine(members, head.config), real), _pad(members, real)
     assert head.pooler is not None
-    members = classify(head.classifier, _pool(head.pooler, [code[:, offsets[:-1]] for code in codes], epsilon))
+    first = offsets[:-1]
+    pooled = _pool(head.pooler, hidden[:, first], [code[:, first] for code in codes], epsilon)
+    members = classify(head.classifier, pooled)
     return combine(members, head.config), members
 
 
-def _pool(pooler: LoweredPooler, codes: Sequence[Codes], epsilon: float) -> Floats:
-    dense = _linear(pooler.linear, codes)
+def _pool(pooler: LoweredPooler, first: Floats, codes: Sequence[Codes], epsilon: float) -> Floats:
+    """Of the hidden states of the first tokens `[E, B, H]`, or of their codes."""
+    if isinstance(pooler.linear, RangeLinear):
+        from bebert_edge.range_reference import range_linear
+
+        dense = range_linear(pooler.linear, first, np.arange(first.shape[1] + 1))
+    else:
+        dense = _linear(pooler.linear, codes)
     y = np.tanh(dense) if pooler.activation == "tanh" else activate(dense, ACTIVATION_NUMBERS[pooler.activation])
     if pooler.norm is None:
         return y

@@ -182,14 +182,16 @@ RARE_OPS = (GatedQuantize,)
 """What only models have that use it: the others' files stay as they are."""
 
 
-def function_protos(used: Collection[str] = ()) -> list[onnx.FunctionProto]:
+def function_protos(used: Collection[str] = (), others=()) -> list[onnx.FunctionProto]:
     """The ops and their parts, to be attached to a model whose opset is 18.
 
     Args:
         used: Op types of the model's nodes.
+        others: Functions made of those, which the model has too.
     """
     rare = [function for function in RARE_OPS if function.name in used]
-    protos = [function.to_function_proto() for function in (*function_parts.PARTS, *OPS, *rare)]  # callees first
+    functions = (*function_parts.PARTS, *OPS, *rare, *others)  # callees first
+    protos = [function.to_function_proto() for function in functions]
     for proto in protos:
         # onnxscript leaves out domains that only the branches of an `If` use.
         del proto.opset_import[:]

@@ -21,8 +21,11 @@ from bebert_edge.exporters.functions import function_protos, opset_imports
 from bebert_edge.exporters.heads import LastLayer, answer, output_infos, reads_first_tokens
 from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.exporters.nodes import Graph, numbered
+from bebert_edge.exporters.range_functions import FUNCTIONS as RANGE_FUNCTIONS
+from bebert_edge.exporters.range_graph import range_layer
 from bebert_edge.exporters.rotary import rotated_query_key_value
 from bebert_edge.lowering import LoweredEmbedding, LoweredLayer, lower
+from bebert_edge.range_lowering import RangeLayer
 
 IR_VERSION = 8
 """The IR of opset 18's first release, read by every onnxruntime that has opset 18."""
@@ -38,13 +41,18 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
         The model (opset 18, IR version 8, with function bodies and metadata), and its bytes by part; what is left of
         the file's size is the graph itself.
     """
-    encoder = ensemble.config.encoder
+    encoder, ranges = ensemble.config.encoder, ensemble.config.quantization.ranges == "sequence"
     model, graph = lower(ensemble), Graph(sharing=encoder.distinct_layers < encoder.layers)
     tokens = _remove_padding(graph)
     hidden, codes = _embed(graph, model.embedding, tokens, model.epsilon)
     for i, layer in enumerate(model.layers):
         first_only = i == len(model.layers) - 1 and reads_first_tokens(ensemble.config)
-        hidden, codes = _layer(graph, layer, hidden, codes, tokens, model.epsilon, f"layers.{i}", first_only)
+        if isinstance(layer, RangeLayer):
+            hidden, codes = range_layer(graph, layer, hidden, tokens.offsets, model.epsilon, f"layers.{i}"), []
+            # Ranges are of all tokens, so that all go through the last layer too.
+            (hidden,) = _first(graph, [hidden], tokens, f"layers.{i}.first") if first_only else [hidden]
+        else:
+            hidden, codes = _layer(graph, layer, hidden, codes, tokens, model.epsilon, f"layers.{i}", first_only)
     answer(graph, model, LastLayer(hidden, codes, reads_first_tokens(ensemble.config), tokens.first))
 
     proto = helper.make_model(
@@ -56,7 +64,7 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
             list(graph.initializers.values()),
             doc_string=f"Binary ensemble BERT of {ensemble.config.members} members",
         ),
-        functions=function_protos({node.op_type for node in graph.nodes}),
+        functions=function_protos({node.op_type for node in graph.nodes}, RANGE_FUNCTIONS if ranges else ()),
         opset_imports=opset_imports(),
         ir_version=IR_VERSION,
         producer_name="bebert-edge",

@@ -15,7 +15,9 @@ from bebert_edge.answer import SMALLEST_NORM
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import head_prefix
 from bebert_edge.exporters.nodes import Graph
+from bebert_edge.exporters.range_graph import range_linear
 from bebert_edge.lowering import LoweredEnsemble, LoweredHead
+from bebert_edge.range_lowering import RangeLinear
 
 LOG_ZERO = -1e30
 """Stands for the log of weight 0: finite, so that no runtime meets a difference of infinities."""
@@ -94,8 +96,13 @@ class _Head:
     def pool(self) -> str:
         pooler = self.head.pooler
         assert pooler is not None
-        codes = [self.last.first_rows(self.graph, code) for code in self.last.codes]
-        dense = self.graph.linear(pooler.linear, codes, f"{self.prefix}pooler.dense")
+        name = f"{self.prefix}pooler.dense"
+        if isinstance(pooler.linear, RangeLinear):
+            first = self.last.first_rows(self.graph, self.last.hidden)
+            dense = range_linear(self.graph, pooler.linear, first, "first.offsets", name)
+        else:
+            codes = [self.last.first_rows(self.graph, code) for code in self.last.codes]
+            dense = self.graph.linear(pooler.linear, codes, name)
         pooled = self.activate(dense, pooler.activation, "pooler")
         return pooled if pooler.norm is None else self.layer_norm(pooled, *pooler.norm, "pooler.norm")
 

@@ -115,6 +115,7 @@ def random_ensemble(
     token_types: int = 2,
     structure: Mapping[str, Any] | None = None,
     weights: dict[str, str] | None = None,
+    ranges: str = "fixed",
     seed: int = 0,
 ) -> PackedEnsemble:
     """A valid ensemble of random weights whose codes take many different values.
@@ -157,6 +158,7 @@ def random_ensemble(
             fused_qkv,
             projection=layer.hidden if embedding_size else None,
             weights=weights or {},
+            ranges=ranges,
         ),
         task=task,
         labels=tuple(labels),
@@ -176,6 +178,8 @@ def random_ensemble(
             tensors[name] = rng.integers(-127, 128, shape).astype(np.int8)
         elif spec.kind == "float16":
             tensors[name] = rng.normal(0, 1 / np.sqrt(hidden_size), shape).astype(np.float16)
+        elif spec.kind == "clip":
+            tensors[name] = rng.uniform(1.5, 3, shape).astype(np.float32) * np.array([-1, 1], np.float32)
         elif name.endswith("norm.weight"):
             tensors[name] = rng.normal(1, 0.1, shape).astype(np.float32)
         elif name.endswith("classifier.weight"):

@@ -42,6 +42,7 @@ def test_a_saved_ensemble_loads_as_it_was(bits: int, tmp_path: Path) -> None:
         {"terms": 2, "fused_qkv": False, "head_size": 5, "pooler_activation": "relu"},
         {"bits": replace(LayerQuantization.for_bits(1), scores="boolean")},
         {"head_size": 8},
+        {"bits": 8, "ranges": "sequence", "fused_qkv": False},
         {"embedding_size": 10, "terms": 2},
         {"token_types": 0, "structure": {"norm": "pre", "gated": True, "pooler_norm": True}},
         {"head_size": 8, "structure": {"rotary_bases": (160000, 1e4)}},
@@ -70,7 +71,7 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
     written = json.loads((saved / "config.json").read_text())
     keys = {*written, *written["encoder"], *written["quantization"], *written["quantization"]["layers"][0]}
     unusual = {"combination", "temperature", "head_size", "pooler_activation", "terms", "fused_qkv", "scores"}
-    unusual |= {"embedding_size", "projection", "distinct_layers"}
+    unusual |= {"ranges", "embedding_size", "projection", "distinct_layers"}
     unusual |= {"norm", "gated", "rotary_bases", "pooler_norm"}
     assert not keys & unusual
 

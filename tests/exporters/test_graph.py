@@ -58,6 +58,15 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "rotary, without token types": {**ROTARY, "token_types": 0, "shared_embeddings": True},
     "modern, 1 bit": {**MODERN, "bits": 1},
     "modern, 4 bits": MODERN,
+    "ranges of the sequence": {"bits": 8, "fused_qkv": False, "ranges": "sequence"},
+    "ranges of the sequence, two terms": {
+        "bits": 4,
+        "fused_qkv": False,
+        "ranges": "sequence",
+        "terms": 2,
+        "head_size": 5,
+        "activation": "gelu",
+    },
 }
 Feed = dict[str, np.ndarray]
 
