@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The family `binarybert`: binary or ternary weights, LSQ activations (Bai et al., 2021), and BEBERT's members on it.
+"""The family `binarybert`: binary or ternary weights (Bai et al., 2021), and BEBERT's members on it.
 
 Reads what the code of huawei-noah/Pretrained-Language-Model (0598f02d7f, BinaryBERT/) and TTTTTTris/BEBERT (7595cb3e7a,
 binarybert/) writes: after ternary weight splitting, where every quantized module exists twice (`_1`, `_2`) and the
-outputs are added, and before it, where weights are ternary. docs/checkpoints.md says what import does to either.
+outputs are added, and before it, where weights are ternary; activations have learned steps (LSQ), or the range of the
+batch (uniform). docs/checkpoints.md says what import does to each.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ LEAST_VALUES = {"relu": 0.0, "gelu": -0.16997120747990369}
 MOST_ZEROS = 1e-4
 """Share of a binary matrix that may be exactly 0 by accident: of 10^8 random numbers in float32 a few are."""
 
-_RULE = (
+_MINIMUM_RULE = (
     "attention probabilities are quantized from 0 up, and what follows the activation from its least value: the "
     "original takes the minimum of the whole batch, which is the same wherever a batch has padding"
+)
+_RANGE_RULE = (
+    "activations are quantized in the range that they have in each text by itself, without padding: the original takes "
+    "the range of the whole batch, so that its answers depend on the company of a text; for a text alone they are these"
 )
 
 Term = tuple[NDArray[np.bool_], Floats]
@@ -93,6 +98,7 @@ class _Weights:
     weight_layerwise: bool
     embed_layerwise: bool
     ternary: bool
+    ranges: bool
     notes: list[str] = field(default_factory=list)
 
     def halves(self, name: str) -> list[str]:
@@ -137,6 +143,16 @@ class _Weights:
             )
         return step
 
+    def clip(self, name: str) -> Floats:
+        """The two ends that activations are clipped to."""
+        low, high = clip = self.read(name, 2)
+        if not low < high:
+            raise CheckpointError(
+                f"{self.source.path}: tensor {name} is [{low}, {high}], expected the first below the second: training "
+                "diverged; train again with a lower --clip_lr"
+            )
+        return clip
+
     def linear(self, target: str, name: str, k: int, n: int, least: float = 0.0) -> Tensors:
         """A linear whose input is quantized from the `least` value up; 0 also where codes are signed."""
         terms = self.terms(name, n, k, self.weight_layerwise)
@@ -144,16 +160,26 @@ class _Weights:
         bias = np.zeros(n)
         for half in halves:
             bias += self.read(f"{half}.bias", n)
-        steps = [self.step(f"{half}.input_clip_val") for half in halves]
-        steps = steps if self.split else steps * len(terms)
-        for prefix, (bits, scale), step in zip(term_names(target, len(terms)), terms, steps, strict=True):
-            yield f"{prefix}.shift", np.full(k, 0 - least, np.float32)
-            yield f"{prefix}.step", np.asarray(step)
+        for i, (prefix, (bits, scale)) in enumerate(zip(term_names(target, len(terms)), terms, strict=True)):
+            quantizer = f"{halves[i if self.split else 0]}.input_clip_val"
             yield f"{prefix}.bits", pack_bits(bits)
             yield f"{prefix}.scale", scale
+            if self.ranges:
+                yield f"{prefix}.clip", self.clip(quantizer)
+                continue
+            yield f"{prefix}.shift", np.full(k, 0 - least, np.float32)
+            yield f"{prefix}.step", np.asarray(self.step(quantizer))
             # A code stands for `least + step * code`; what the constant adds to the sum belongs to the bias.
             bias += least * scale * (2.0 * bits.sum(1) - k)
         yield f"{target}.bias", bias.astype(np.float32)
+
+    def attention(self, target: str, name: str, heads: int) -> Tensors:
+        """What quantizes query, key, value and probabilities."""
+        for use, clip in {"query": "query", "key": "key", "value": "value", "probability": "attn"}.items():
+            if self.ranges:
+                yield f"{target}.{use}_clip", self.clip(f"{name}.clip_{clip}")
+            else:
+                yield f"{target}.{use}_step", np.full(heads, self.step(f"{name}.clip_{clip}"), np.float32)
 
     def embedding(self, target: str, name: str, vocab_size: int, hidden: int) -> Tensors:
         terms = self.terms(name, vocab_size, hidden, self.embed_layerwise)
@@ -165,12 +191,9 @@ class _Weights:
 def _layer(weights: _Weights, i: int, shape: EncoderConfig) -> Tensors:
     h, f, width = shape.hidden_size, shape.intermediate_size, shape.attention_size
     target, name = f"layers.{i}", f"bert.encoder.layer.{i}"
-    uses = {"query": "query", "key": "key", "value": "value", "probability": "attn"}
     for use in ("query", "key", "value"):
         yield from weights.linear(f"{target}.{use}", f"{name}.attention.self.{use}", h, width)
-    for use, clip in uses.items():
-        step = weights.step(f"{name}.attention.self.clip_{clip}")
-        yield f"{target}.attention.{use}_step", np.full(shape.heads, step, np.float32)
+    yield from weights.attention(f"{target}.attention", f"{name}.attention.self", shape.heads)
     yield from weights.linear(f"{target}.attention_output", f"{name}.attention.output.dense", width, h)
     yield from norm(weights.read, f"{target}.attention_norm", f"{name}.attention.output.LayerNorm", h)
     yield from weights.linear(f"{target}.ffn_in", f"{name}.intermediate.dense", h, f)
@@ -195,24 +218,18 @@ def _settings(source: Source, split: bool) -> tuple[bool, list[str]]:
     Returns:
         Whether weights are ternary, and notes.
     """
-    supported = "this import reads 1-1-4 models (lsq, relu); see docs/checkpoints.md"
+    supported = "see docs/checkpoints.md, BinaryBERT"
     method = _one_of(source, "weight_quant_method", "bwn", "twn", advice=supported)
     _one_of(source, "weight_bits", 1 if method == "bwn" else 2, advice=f"the bits of {method!r}")
-    if source.config.get("input_quant_method") == "uniform":
-        raise CheckpointError(
-            f"{source.config_path}: input_quant_method is 'uniform', expected 'lsq': uniform quantizers (1-1-8) take "
-            "the range of every activation from the batch at hand, and packed models have static steps only; "
-            "train the 1-1-4 model (--input_bits 4 --input_quant_method lsq --ACT2FN relu)"
-        )
-    _one_of(source, "input_quant_method", "lsq", advice=supported)
+    quantizers = _one_of(source, "input_quant_method", "lsq", "uniform", advice=supported)
     _one_of(source, "input_bits", 2, 4, 8, advice="the bits of codes that packed models can have")
     _one_of(source, "hidden_act", *LEAST_VALUES, advice=supported)
-    _one_of(source, "input_layerwise", True, advice="LSQ has one step for each tensor")
-    _one_of(source, "sym_quant_qkvo", True, advice="without it the range of hidden states is that of the batch at hand")
+    _one_of(source, "input_layerwise", True, advice="without it every token has a range of its own")
+    _one_of(source, "sym_quant_qkvo", True, advice="codes of hidden states are signed here")
     _one_of(source, "sym_quant_ffn_attn", False, advice="codes of attention probabilities are unsigned here")
     for key in ("weight_layerwise", "embed_layerwise"):
         _one_of(source, key, True, False, advice="train it again with 0 or 1 for it")
-    notes = [_RULE]
+    notes = [_RANGE_RULE if quantizers == "uniform" else _MINIMUM_RULE]
     if split and method == "twn":
         notes.append("config.json is of the ternary model, but the modules have been split: their halves are binary")
     return method == "twn" and not split, notes
@@ -257,6 +274,7 @@ def read(source: Source) -> Member:
         weight_layerwise=bool(source.config["weight_layerwise"]),
         embed_layerwise=bool(source.config["embed_layerwise"]),
         ternary=ternary,
+        ranges=source.config["input_quant_method"] == "uniform",
         notes=notes,
     )
     layer = "bert.encoder.layer.0"
@@ -269,6 +287,10 @@ def read(source: Source) -> Member:
     reader.finish()
     codes = LayerQuantization.for_bits(source.config["input_bits"])
     quantization = QuantizationConfig(
-        layers=(codes,) * shape.layers, pooler=codes.hidden, terms=2 if split or ternary else 1, fused_qkv=False
+        layers=(codes,) * shape.layers,
+        pooler=codes.hidden,
+        terms=2 if split or ternary else 1,
+        fused_qkv=False,
+        ranges="sequence" if weights.ranges else "fixed",
     )
     return Member(shape, quantization, task, labels, length, tensors, source.tokenizer, tuple(notes))

@@ -77,8 +77,8 @@ def random_state(config: dict[str, object], *, split: bool = True, equal_steps: 
         return mean + std * torch.randn(shape, generator=generator)
 
     def clip(center: float) -> Tensor:  # a step, or the two ends of the range
-        step = center * (0.8 + 0.4 * torch.rand((), generator=generator))
-        return torch.tensor([-2.5, 2.5]) if uniform else step
+        step = center * (0.8 + 0.4 * torch.rand((2,) if uniform else (), generator=generator))
+        return step * torch.tensor([-7, 7]) if uniform else step
 
     def halves(name: str) -> list[str]:
         return [f"{name}_1", f"{name}_2"] if split else [name]
@@ -169,13 +169,15 @@ def _split_weight(weight: Tensor, layerwise: bool) -> tuple[Tensor, Tensor]:
 
 
 class BinaryBert:
-    """The model of one checkpoint. `deployed` chooses the minimum of asymmetric quantizers: that of the whole batch, as
-    published, or else the least value that the activation before can have.
+    """The model of one checkpoint. `deployed` chooses the minimum of asymmetric LSQ quantizers: that of the batch,
+    as published, or else the least value that the activation before can have. Uniform ones take range and minimum of
+    the whole batch.
     """
 
     def __init__(self, config: dict[str, object], state: State, *, deployed: bool = False) -> None:
         self.config, self.deployed = config, deployed
         self.state = {name: tensor.double() for name, tensor in state.items()}
+        self.uniform = config["input_quant_method"] == "uniform"
         self.split = any(name.endswith("_1.weight") for name in state)
         # The split start keeps the configuration of the ternary model; the model that it starts is binary.
         self.weights = binary if self.split or config["weight_quant_method"] == "bwn" else ternary
@@ -184,10 +186,18 @@ class BinaryBert:
         return [f"{name}_1", f"{name}_2"] if self.split else [name]
 
     def symmetric(self, x: Tensor, step: Tensor) -> Tensor:
+        if self.uniform:  # `step` holds the two ends of the range
+            x = x.clamp(step[0], step[1])
+            scale = (2 ** (self.config["input_bits"] - 1) - 1) / x.abs().max()
+            return (x * scale).round() / scale
         levels = 2 ** (self.config["input_bits"] - 1)
         return (x / step).round().clamp(-levels, levels - 1) * step
 
     def asymmetric(self, x: Tensor, step: Tensor, least: float) -> Tensor:
+        if self.uniform:
+            x, levels = x.clamp(step[0], step[1]), 2 ** self.config["input_bits"] - 1
+            span, minimum = x.max() - x.min() + 1e-8, x.min()
+            return ((x - minimum) / span * levels).round() / levels * span + minimum
         minimum = least if self.deployed else x.min()
         return ((x - minimum) / step).round().clamp(0, 2 ** self.config["input_bits"] - 1) * step + minimum
 
