@@ -214,14 +214,14 @@ def _config(
         raise CheckpointError(
             f"{path} has {len(members)} members, but {len(weights)} weights were given: pass one for each with --alpha"
         )
-    combination = options.combination or (settings.combination if settings else "logits")
+    first = members[0]
+    combination = options.combination or (settings.combination if settings else first.task.combinations[0])
     temperature, notes = settings.temperature if settings else 1.0, []
     if temperature != 1 and (options.alpha or options.combination):
         notes.append(
             f"left out the temperature {temperature:g}: {ENSEMBLE_FILE} gives it for its own weights and combination"
         )
         temperature = 1.0
-    first = members[0]
     try:
         config = EnsembleConfig(
             members=len(members),

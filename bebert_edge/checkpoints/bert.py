@@ -79,7 +79,7 @@ def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...
     text_pair = section.get("text_pair")
     if not isinstance(text_pair, bool):
         raise CheckpointError(f"{path}: {SECTION}.text_pair is {text_pair!r}, expected true or false")
-    task = TaskConfig(task_type, problem, text_pair)
+    task = TaskConfig(task_type, problem, text_pair, section.get("pooling", "first"))
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 

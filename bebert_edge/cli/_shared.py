@@ -37,6 +37,8 @@ class Combination(str, Enum):
 
     logits = "logits"
     probabilities = "probabilities"
+    embeddings = "embeddings"
+    concatenation = "concatenation"
 
 
 def note(message: str) -> None:

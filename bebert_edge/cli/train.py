@@ -18,6 +18,8 @@ class TaskName(str, Enum):
     """What the model answers."""
 
     text_classification = "text-classification"
+    reranking = "reranking"
+    sentence_embedding = "sentence-embedding"
 
 
 class Method(str, Enum):
@@ -59,6 +61,13 @@ class Problem(str, Enum):
     single_label = "single_label"
     multi_label = "multi_label"
     regression = "regression"
+
+
+class Pooling(str, Enum):
+    """What one vector is made of."""
+
+    first = "first"
+    mean = "mean"
 
 
 class ReplaceBy(str, Enum):
@@ -117,7 +126,16 @@ def train(
     weigh_by: Annotated[
         WeighBy, typer.Option(help="Weights of members: the method's, equal, or fitted to held-out data.")
     ] = WeighBy.method,
-    combination: Annotated[Combination, typer.Option(help="What the answer is the mean of.")] = Combination.logits,
+    combination: Annotated[
+        Combination | None,
+        typer.Option(help="What the answer is the mean of.", show_default="logits, or embeddings by task"),
+    ] = None,
+    pooling: Annotated[
+        Pooling | None,
+        typer.Option(
+            help="What a sentence embedding is made of: the first token or the mean.", show_default="as the teacher"
+        ),
+    ] = None,
     stages: Annotated[
         str | None, typer.Option(help="Bits of students between teacher and members, e.g. 8,4 (multi-distillation).")
     ] = None,
@@ -196,7 +214,8 @@ def train(
         first_distill=None if first_distill is None else first_distill.value,
         boost_by=boost_by.value,
         weigh_by=weigh_by.value,
-        combination=combination.value,
+        combination=kind.combinations[0] if combination is None else combination.value,
+        pooling=None if pooling is None else pooling.value,
         stages=_numbers(stages),
         start=start.value,
         epochs=epochs,

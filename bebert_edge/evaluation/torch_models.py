@@ -102,11 +102,17 @@ class LatentModel(_TorchModel):
         self.models = [load_member(directory / name) for name in names]
         self.task, self.labels = config.task.type, config.labels
         self.problem, self.text_pair = config.task.problem, config.task.text_pair
+        self._width = config.task.embeds * config.encoder.hidden_size
         self.weights = tuple(config.member_weights)
         self.combination = config.combination
         self.temperature = config.temperature
         self.backend = backend()
         self._encoder = TextEncoder(packed.tokenizer, config.max_length, config.task.text_pair)
+
+    @property
+    def width(self) -> int:
+        """See `EvaluatedModel.width`."""
+        return self._width or super().width
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """See `EvaluatedModel.encode`."""

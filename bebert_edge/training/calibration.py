@@ -25,6 +25,7 @@ def combine(member_logits: Tensor, weights: Tensor | Sequence[float], combinatio
     - `probabilities`: the logits of the weighted mean of the probabilities. For `single_label`
       `log(sum_e(w_e * softmax(z_e)))`, for `multi_label`, label by label, `logit(sum_e(w_e * sigmoid(z_e)))`. Not for
       `regression`.
+    - `embeddings`: the direction of the weighted mean of unit vectors. `concatenation`: `sqrt(w_e) * z_e` side by side.
 
     Args:
         member_logits: [members, examples, classes], float.
@@ -52,6 +53,10 @@ def combine(member_logits: Tensor, weights: Tensor | Sequence[float], combinatio
 
 
 def _combine(z: Tensor, w: Tensor, combination: str, problem: str) -> Tensor:
+    if combination == "embeddings":
+        return F.normalize(torch.einsum("e,enc->nc", w, z), dim=-1)
+    if combination == "concatenation":
+        return torch.cat(list(w.sqrt()[:, None, None] * z), dim=-1)
     if combination == "logits":
         return torch.einsum("e,enc->nc", w, z)
     log_w = w.log()[:, None, None]

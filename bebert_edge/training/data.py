@@ -38,6 +38,11 @@ class EncodedExamples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def rows(self) -> int:
+        """Rows of a batch of all examples, which `index` numbers: an example has as many as it has rows of a batch."""
+        return len(self)
+
     def take(self, index: Tensor) -> EncodedExamples:
         """These examples in this order, repeated where an index is."""
         rows = index.tolist()

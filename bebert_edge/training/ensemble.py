@@ -119,7 +119,7 @@ class _Run:
         options = self.options
         self.tokenizer = load_tokenizer(self.encoders.members[0] if self.encoders else source)
         training, held_out = self.examples, None
-        if options.calibration_share and self.problem != "regression":
+        if options.calibration_share and self.problem not in ("regression", "embedding"):
             training, held_out = self.examples.split(options.calibration_share, options.seed)
         self.data = self.encode(training)
         self.held_out = None if held_out is None else self.encode(held_out)
@@ -131,6 +131,8 @@ class _Run:
             self.teacher = self.load(self.state.path("teacher"))
         else:
             self.teacher = load_float(source, self.labels, self.problem, new_head=options.new_head, task=self.task.name)
+        if options.pooling is not None:
+            self.teacher.config.pooling = options.pooling
         positions = self.teacher.config.max_position_embeddings
         if positions < options.max_length:
             raise TrainingError(f"--max-length is {options.max_length}, but {source} has {positions} positions")
@@ -145,7 +147,9 @@ class _Run:
                 Objective(self.task, precision=options.precision),
                 "teacher",
             )
-            save_directory(self.state.path("teacher"), self.teacher.save_pretrained, self.tokenizer.save_pretrained)
+            describe = partial(self.task.describe, self.teacher)
+            writers = (self.teacher.save_pretrained, self.tokenizer.save_pretrained, describe)
+            save_directory(self.state.path("teacher"), *writers)
         if self.dev is not None:
             self.result.teacher_score = self.task.score(self.predict(self.teacher, self.dev), self.dev)
             self.report(f"teacher: dev {self.result.metric} {self.result.teacher_score:.4f}")

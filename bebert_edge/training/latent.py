@@ -31,6 +31,7 @@ PROBLEM_TYPES = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
     "regression": "regression",
+    "embedding": None,
 }
 """transformers' names (`config.problem_type`) for the problems of `Examples`."""
 
@@ -129,6 +130,8 @@ def save_member(
     """
     config: dict[str, Any] = model.config.to_dict()
     activation, settings = pooler_activation(model.config), variants.settings(model.config)
+    if problem == "embedding":
+        settings |= {"pooling": model.config.pooling}
     for name in ("_name_or_path", "pooler_activation", *settings):
         config.pop(name, None)
     weights = kept_weights(model)
@@ -227,6 +230,8 @@ def load_member(directory: str | Path) -> PreTrainedModel:
             raise ValueError(f"{SECTION}.task is {task!r}, expected one of {', '.join(TASKS)}")
         config["problem_type"] = PROBLEM_TYPES[problem]
         config["pooler_activation"] = section.get("pooler_activation", "tanh")
+        if problem == "embedding":
+            config["pooling"] = section["pooling"]
         config |= variants.settings({**config, **section})
         tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
         model = binarize(variants.new_model(BertConfig.from_dict(config), TASKS[task].model), section["bits"])
@@ -293,6 +298,9 @@ def load_float(
         raise CheckpointError(f"{source} cannot be loaded by transformers: {error}") from error
     new_head = new_head or _is_of_another_task(config, kind)
     _check_tensors(source, family, info, len(labels), new_head, kind)
+    if not kind.last:
+        model.config.pooling = getattr(model.config, "pooling", None) or kind.pooling_of(directory)
+        return model
     last = getattr(model, kind.last)
     if new_head:
         last.weight.data.normal_(0, model.config.initializer_range)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bebert_edge.config import COMBINATIONS
+from bebert_edge.config import COMBINATIONS, POOLINGS
 from bebert_edge.errors import TrainingError
 from bebert_edge.kept_weights import parse_keep
 from bebert_edge.training.augmentation import REPLACE_BY
@@ -37,7 +37,10 @@ class TrainingOptions:
         boost_by: Whether boosting weighs the losses of examples or draws examples by weight.
         weigh_by: What members weigh in the answer: what the `method` says (boosting: their alphas), `equal`, or weights
             `fitted` to the examples of `calibration_share`.
-        combination: Whether the answer is the mean of the members' logits or of their probabilities.
+        combination: What the answer is the mean of: the members' `logits` or their `probabilities`; of sentence
+            embeddings the direction of their mean (`embeddings`), or all side by side (`concatenation`).
+        pooling: What a sentence embedding is made of: the `first` token's state or the `mean` of all; None for what the
+            teacher or backbone says, or else the mean.
         stages: Bits of students that are trained one after the other before the members, each taught and started by
             the one before (the multi-distillation of BiT, Liu et al., 2022), e.g. (8, 4).
         start: `ternary` trains a model with ternary weights first, as long as a member, and splits it into the starts
@@ -73,6 +76,7 @@ class TrainingOptions:
     boost_by: str = "weights"
     weigh_by: str = "method"
     combination: str = "logits"
+    pooling: str | None = None
     stages: tuple[int, ...] = ()
     start: str = "none"
     epochs: float = 1.5
@@ -112,6 +116,7 @@ class TrainingOptions:
         among("boost_by", BOOST_BY)
         among("weigh_by", WEIGH_BY)
         among("combination", COMBINATIONS)
+        among("pooling", (None, *POOLINGS))
         among("replace_by", REPLACE_BY)
         among("precision", PRECISIONS)
         among("start", STARTS)

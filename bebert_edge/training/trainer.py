@@ -93,7 +93,8 @@ class _Trainer(Trainer):
         self.data, self.schedule, self.objective, self.weights, self.watch = data, schedule, objective, weights, watch
 
     def _collate(self, index: list[int]) -> Batch:
-        return self.data.batch(index) | {"weights": self.weights[index]}
+        batch = self.data.batch(index)
+        return batch | {"weights": self.weights[batch["index"] % len(self.data)]}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         batches = LengthGroupedBatches(
@@ -238,7 +239,7 @@ def predict(
     task = task or TextClassification()
     model.train(not exact)
     device = next(model.parameters()).device
-    rows = [torch.empty(0)] * len(data)
+    rows = [torch.empty(0)] * data.rows
     for batch in data.sequential(batch_size):
         inputs = {name: batch[name].to(device) for name in MODEL_INPUTS}
         logits = task.logits(model(**inputs)).float().cpu()

@@ -8,12 +8,14 @@ else (binarizing, distilling, members, checkpoints) knows the encoder alone.
 from __future__ import annotations
 
 from bebert_edge.errors import TrainingError
+from bebert_edge.training.tasks.reranking import Reranking
+from bebert_edge.training.tasks.sentence_embedding import SentenceEmbedding
 from bebert_edge.training.tasks.task import LabelledExamples, Task
 from bebert_edge.training.tasks.text_classification import TextClassification
 
 __all__ = ["TASKS", "LabelledExamples", "Task", "TextClassification", "find", "of"]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (TextClassification,)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (TextClassification, Reranking, SentenceEmbedding)}
 
 
 def find(name: str) -> type[Task]:

@@ -55,7 +55,8 @@ class Task(ABC):
         name: One of `bebert_edge.config.TASK_TYPES`.
         model: transformers' BERT for it. Its encoder is called `bert`.
         auto: transformers' `AutoModelFor...` of all families for it.
-        last: Name of the model's layer behind encoder and pooler, whose rows are the labels.
+        last: Name of the model's layer behind encoder and pooler, whose rows are the labels; "" for none.
+        combinations: What the answer may be the mean of; the first where nothing else is said.
         boosts: Whether an example can be right or wrong, so that boosting has something to weigh.
         max_length: Tokens of the longest input, where nothing else is said.
     """
@@ -65,6 +66,7 @@ class Task(ABC):
     auto: ClassVar[type[Any]]
     last: ClassVar[str] = "classifier"
     boosts: ClassVar[bool] = True
+    combinations: ClassVar[tuple[str, ...]] = ("logits", "probabilities")
     max_length: ClassVar[int] = 128
 
     def __init__(self, problem: str = "single_label") -> None:
@@ -93,6 +95,16 @@ class Task(ABC):
     @abstractmethod
     def encode(self, examples: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedExamples:
         """Tokenizes examples of this task, to at most `max_length` tokens."""
+
+    @staticmethod
+    def describe(model: Any, directory: Path) -> None:
+        """Writes beside a float model, in its directory, what its tensors and `config.json` do not say."""
+        return
+
+    @staticmethod
+    def pooling_of(directory: Path) -> str:
+        """How a float model makes one vector of its tokens', for tasks without a last layer."""
+        raise NotImplementedError("models with a last layer do not pool")
 
     def logits(self, output: Any) -> Tensor:
         """What a model answers: [B, labels], or [B, S, labels] for tasks on tokens."""
