@@ -28,6 +28,7 @@ PROBLEMS = ("single_label", "multi_label", "regression", "embedding")
 POOLINGS = ("first", "mean")
 COMBINATIONS = ("logits", "probabilities")
 EMBEDDING_COMBINATIONS = ("embeddings", "concatenation")
+ALL_COMBINATIONS = (*COMBINATIONS, *EMBEDDING_COMBINATIONS)
 SPAN_LABELS = ("start", "end")
 """Labels of question answering: where the answer begins and where it ends."""
 TEMPERATURES = (1e-6, 1e6)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from bebert_edge.checkpoints.bert import FORMAT_VERSION
 from bebert_edge.checkpoints.files import read_json
-from bebert_edge.config import COMBINATIONS, TEMPERATURES, is_temperature
+from bebert_edge.config import ALL_COMBINATIONS, TEMPERATURES, is_temperature
 from bebert_edge.errors import CheckpointError
 
 ENSEMBLE_FILE = "ensemble.json"
@@ -54,8 +54,8 @@ def read_ensemble_file(directory: Path) -> EnsembleFile:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError(f"{path}: metadata is {metadata!r}, expected an object of strings")
     combination, temperature = content.get("combination", "logits"), content.get("temperature", 1.0)
-    if combination not in COMBINATIONS:
-        raise CheckpointError(f"{path}: combination is {combination!r}, expected one of {', '.join(COMBINATIONS)}")
+    if combination not in ALL_COMBINATIONS:
+        raise CheckpointError(f"{path}: combination is {combination!r}, expected one of {', '.join(ALL_COMBINATIONS)}")
     if not is_temperature(temperature):
         low, high = TEMPERATURES
         raise CheckpointError(f"{path}: temperature is {temperature!r}, expected a number {low:g} .. {high:g}")

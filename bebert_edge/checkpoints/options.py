@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bebert_edge.config import COMBINATIONS
+from bebert_edge.config import ALL_COMBINATIONS
 from bebert_edge.errors import CheckpointError
 
 AUTO = "auto"
@@ -42,7 +42,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.alpha is not None and not (self.alpha and all(0 < weight < math.inf for weight in self.alpha)):
             raise CheckpointError(f"alpha is {list(self.alpha)}, expected numbers > 0, one for each member (--alpha)")
-        if self.combination not in (None, *COMBINATIONS):
-            raise CheckpointError(f"combination is {self.combination!r}, expected one of {', '.join(COMBINATIONS)}")
+        if self.combination not in (None, *ALL_COMBINATIONS):
+            raise CheckpointError(f"combination is {self.combination!r}, expected one of {', '.join(ALL_COMBINATIONS)}")
         if self.labels is not None and (len(set(self.labels)) < len(self.labels) or not all(self.labels)):
             raise CheckpointError(f"labels are {list(self.labels)}, expected different names, none empty (--labels)")

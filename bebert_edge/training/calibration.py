@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bebert_edge.config import COMBINATIONS, PROBLEMS
+from bebert_edge.config import ALL_COMBINATIONS, PROBLEMS
 from bebert_edge.errors import TrainingError
 
 MIN_TEMPERATURE = 0.01
@@ -202,7 +202,7 @@ def _require_logits(logits: Tensor, dimensions: int) -> None:
 def _require_combination(combination: str, problem: str) -> None:
     if problem not in PROBLEMS:
         raise TrainingError(f"the problem is {problem!r}, expected one of {', '.join(PROBLEMS)}")
-    if combination not in COMBINATIONS:
-        raise TrainingError(f"the combination is {combination!r}, expected one of {', '.join(COMBINATIONS)}")
+    if combination not in ALL_COMBINATIONS:
+        raise TrainingError(f"the combination is {combination!r}, expected one of {', '.join(ALL_COMBINATIONS)}")
     if combination == "probabilities" and problem == "regression":
         raise TrainingError("the combination is 'probabilities', but a regression has none: pass 'logits'")

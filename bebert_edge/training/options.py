@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bebert_edge.config import COMBINATIONS, POOLINGS
+from bebert_edge.config import ALL_COMBINATIONS, POOLINGS
 from bebert_edge.errors import TrainingError
 from bebert_edge.kept_weights import parse_keep
 from bebert_edge.training.augmentation import REPLACE_BY
@@ -115,7 +115,7 @@ class TrainingOptions:
         among("first_distill", (None, *DISTILL))
         among("boost_by", BOOST_BY)
         among("weigh_by", WEIGH_BY)
-        among("combination", COMBINATIONS)
+        among("combination", ALL_COMBINATIONS)
         among("pooling", (None, *POOLINGS))
         among("replace_by", REPLACE_BY)
         among("precision", PRECISIONS)

@@ -113,7 +113,9 @@ def test_students_learn_the_vectors_of_their_teacher(tmp_path, teacher):
     data = tmp_path / "sts.tsv"
     data.write_text("sentence1\tsentence2\tlabel\n" + "".join(f"{a}\t{b}\t{score}\n" for a, b, score in rows))
     task = ["--task", "sentence-embedding"]
-    done = command("train", data, "-o", tmp_path / "out", *task, "--teacher", teacher, "--dev", data, *FAST)
+    done = command(
+        "train", data, "-o", tmp_path / "out", *task, "--teacher", teacher, "--dev", data, *FAST, "--steps", 150
+    )
     assert "ensemble: dev Spearman correlation" in done.stdout
     ensemble = load(tmp_path / "out")
     config = ensemble.config
@@ -122,8 +124,8 @@ def test_students_learn_the_vectors_of_their_teacher(tmp_path, teacher):
     export(tmp_path / "out", tmp_path / "model.onnx")  # verified against torch, native and portable
     found = EdgeModel(tmp_path / "model.onnx").embed(TEXTS)
     expected = pooled(BertModel.from_pretrained(teacher).eval(), batch("bert", TEXTS), "mean").numpy()
-    shuffled = np.roll(expected, 1, axis=0)
-    assert (found * expected).sum(-1).mean() > (found * shuffled).sum(-1).mean() + 0.1
+    agreement = np.corrcoef((found - found.mean(0)).ravel(), (expected - expected.mean(0)).ravel())[0, 1]
+    assert agreement > 0.4
     latent = open_model(tmp_path / "out").predict(TEXTS)
     np.testing.assert_allclose(latent.answer, found, atol=2e-2)
     evaluated = command("evaluate", tmp_path / "out", tmp_path / "model.onnx", "--data", data, "--format", "json")
@@ -137,7 +139,8 @@ def test_pairs_that_belong_together_are_enough(tmp_path):
     data.write_text("question\tsentence\n" + "".join(f"{a}\tthe {a}\n" for a in TEXTS * 4))
     options = ["--task", "sentence-embedding", "--backbone", tmp_path / "backbone", "--members", 1]
     options += ["--pooling", "first", "--combination", "concatenation", "--label-weight", 1]
-    command("train", data, "-o", tmp_path / "out", *options, *FAST)
+    options += [*FAST, "--steps", 150, "--teacher-epochs", 20, "--teacher-learning-rate", 2e-3]
+    command("train", data, "-o", tmp_path / "out", *options)
     config = load(tmp_path / "out").config
     assert (config.task.pooling, config.combination) == ("first", "concatenation")
     assert open_model(tmp_path / "out" / "teacher").kind == "sentence-transformers"

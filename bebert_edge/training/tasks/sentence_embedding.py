@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,16 +109,6 @@ class SentenceExamples:
     def renamed(self, names: Sequence[str]) -> SentenceExamples:
         """Raises TrainingError: there are no labels."""
         raise TrainingError(f"--label-names are {', '.join(names)}, but an embedding has no labels: leave them out")
-
-    def select(self, indices: Iterable[int]) -> SentenceExamples:
-        """The examples of these indices."""
-        rows = list(indices)
-        taken = {
-            name: [column[i] for i in rows]
-            for name in ("texts", "pairs", "scores")
-            if (column := getattr(self, name)) is not None
-        }
-        return replace(self, **taken)
 
     def split(self, share: float, seed: int) -> tuple[SentenceExamples, SentenceExamples]:
         """Raises TrainingError: embeddings have no temperature to fit."""
