@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,13 @@ def _from_hugging_face(config: Mapping[str, Any]) -> EncoderConfig:
 
 
 def random_ensemble(
-    architecture: Architecture, *, bits: int, members: int, seed: int = 0, tokenizer: str | None = None
+    architecture: Architecture,
+    *,
+    bits: int,
+    members: int,
+    seed: int = 0,
+    tokenizer: str | None = None,
+    weights: Mapping[str, str] | None = None,
 ) -> PackedEnsemble:
     """A valid ensemble of random weights. What it computes has no meaning; what it costs is what a trained one costs.
 
@@ -116,6 +122,7 @@ def random_ensemble(
         members: Members of the ensemble; each has embedding tables of its own.
         seed: Seed of the weights.
         tokenizer: Text of a `tokenizer.json`; by default one of made-up words that fill the vocabulary.
+        weights: Types of the weights of linears that keep more than one bit (docs/format.md, "Kept weights").
 
     Raises:
         FormatError: There is no code type with so many bits.
@@ -125,7 +132,7 @@ def random_ensemble(
         members=members,
         member_weights=(1 / members,) * members,
         encoder=encoder,
-        quantization=QuantizationConfig.for_bits(bits, encoder),
+        quantization=replace(QuantizationConfig.for_bits(bits, encoder), weights=dict(weights or {})),
         task=TaskConfig(),
         labels=tuple(f"label {i}" for i in range(architecture.labels)),
         max_length=encoder.positions,
@@ -140,6 +147,10 @@ def random_ensemble(
         elif spec.kind == "scale":
             size = encoder.hidden_size
             tensors[name] = rng.uniform(0.5, 1.5, spec.shape).astype(np.float32) / np.float32(np.sqrt(size))
+        elif spec.kind == "int8":
+            tensors[name] = rng.integers(-127, 128, spec.shape).astype(np.int8)
+        elif spec.kind == "float16":
+            tensors[name] = rng.normal(0, 0.1, spec.shape).astype(np.float16)
         elif spec.kind == "step":
             tensors[name] = np.full(spec.shape, _step(name, layer), np.float32)
         else:

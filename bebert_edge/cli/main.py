@@ -18,6 +18,7 @@ from bebert_edge.cli.inspect import inspect
 from bebert_edge.cli.pack import pack
 from bebert_edge.cli.pretrain import pretrain
 from bebert_edge.cli.run import run
+from bebert_edge.cli.sensitivity import sensitivity
 from bebert_edge.cli.train import train
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ def bebert_edge(
     """
 
 
-for command in (pretrain, train, evaluate, pack, export, run, bench, inspect, doctor):
+for command in (pretrain, train, sensitivity, evaluate, pack, export, run, bench, inspect, doctor):
     app.command()(command)
 
 
