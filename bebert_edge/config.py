@@ -321,7 +321,7 @@ class QuantizationConfig:
     @classmethod
     def for_bits(cls, bits: int, encoder: EncoderConfig) -> QuantizationConfig:
         """The same number of bits everywhere in an encoder."""
-        layer = LayerQuantization.for_bits(bits)
+        layer = LayerQuantization.for_bits(bits, encoder.gated)
         projection = layer.hidden if encoder.projected else None
         return cls(layers=(layer,) * encoder.distinct_layers, pooler=layer.hidden, projection=projection)
 

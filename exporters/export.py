@@ -185,7 +185,8 @@ def _load_torch(found: Checkpoints | None) -> TorchMembers:
     """The torch models of the members, where they are ours."""
     if found is None:
         return TorchMembers(reason="a packed ensemble has no PyTorch model")
-    if found.family != checkpoints.bert.NAME or any(file.name != TENSOR_FILE for file in found.files):
+    ours = (checkpoints.bert.NAME, checkpoints.modernbert.NAME)
+    if found.family not in ours or any(file.name != TENSOR_FILE for file in found.files):
         return TorchMembers(reason=f"there is no PyTorch model of {found.family} checkpoints to compare with")
     missing = [package for package in ("torch", "transformers") if find_spec(package) is None]
     if missing:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AlbertTokenizer,
     AutoConfig,
@@ -17,12 +17,13 @@ from transformers import (
     BertTokenizer,
     CamembertTokenizer,
     DistilBertTokenizer,
+    PreTrainedTokenizerFast,
     RobertaTokenizer,
     XLMRobertaTokenizer,
 )
 
 from latent import SENTENCES
-from support import CHARACTERS, VOCABULARY, WORDS
+from support import CHARACTERS, SPECIAL_TOKENS, VOCABULARY, WORDS
 
 POSITIONS = 32
 TEXTS = [
@@ -54,6 +55,10 @@ SETTINGS = {
     "albert": _BERT | dict(embedding_size=20, num_hidden_layers=3, hidden_act="gelu_new"),
     "albert groups": _BERT | dict(embedding_size=40, num_hidden_layers=4, num_hidden_groups=2),
     "ernie": _BERT | dict(use_task_id=True, type_vocab_size=4),
+    "modernbert": _BERT | dict(num_hidden_layers=3, pad_token_id=0, global_attn_every_n_layers=2),
+    "modernbert biased": _BERT
+    | dict(pad_token_id=0, attention_bias=True, mlp_bias=True, norm_bias=True, classifier_bias=True)
+    | dict(hidden_activation="relu", classifier_activation="tanh"),
 }
 """Settings of a tiny model of each `model_type`; variants of one have names of a second word."""
 
@@ -88,6 +93,21 @@ def _sentence_pieces(cls, special):
     return cls(vocab=[*((token, 0.0) for token in special), *scored, ("<mask>", 0.0)])
 
 
+def _byte_pairs_with_brackets():
+    """As ModernBERT's: byte-level, with BERT's special tokens, and types that the model does not have."""
+    tokenizer = Tokenizer.from_str(_byte_pairs().backend_tokenizer.to_str())
+    special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True))
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    single, pair = "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_input_names=["input_ids", "attention_mask"],
+        **special,
+    )
+
+
 TOKENIZERS = {
     "bert": lambda: _word_pieces(BertTokenizer),
     "roberta": _byte_pairs,
@@ -99,6 +119,7 @@ TOKENIZERS = {
     "electra": lambda: _word_pieces(BertTokenizer),
     "albert": lambda: _sentence_pieces(AlbertTokenizer, ["<pad>", "<unk>", "[CLS]", "[SEP]"]),
     "ernie": lambda: _word_pieces(BertTokenizer),
+    "modernbert": _byte_pairs_with_brackets,
 }
 
 

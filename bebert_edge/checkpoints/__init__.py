@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_edge.checkpoints import bert, bibert, binarybert, bit
+from bebert_edge.checkpoints import bert, bibert, binarybert, bit, modernbert
 from bebert_edge.checkpoints.agreement import check_members, check_states, shapes
 from bebert_edge.checkpoints.files import CONFIG_FILE, Floats, read_json, read_state
 from bebert_edge.checkpoints.latent import ENSEMBLE_FILE, EnsembleFile, read_ensemble_file
@@ -53,6 +53,7 @@ class Family(Protocol):
 
 FAMILIES: tuple[Family, ...] = (
     bert,
+    modernbert,
     bibert,
     binarybert,
     bit,
@@ -163,7 +164,7 @@ def _family(file: MemberFiles, config: dict[str, Any], names: Collection[str], n
     kind = config.get("model_type", "unknown")
     raise CheckpointError(
         f"{file.tensors} is of no family that is known ({', '.join(known)}): model type {kind!r}, no section "
-        f"{bert.SECTION!r} in {CONFIG_FILE}, and not the tensors of docs/checkpoints.md. Binarize a float BERT with "
+        f"{bert.SECTION!r} in {CONFIG_FILE}, and not the tensors of docs/checkpoints.md. Binarize a float model with "
         f"'bebert-edge train FILE --backbone {file.config.parent} -o OUT'"
     )
 

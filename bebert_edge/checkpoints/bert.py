@@ -43,7 +43,8 @@ def binarize_rows(latent: Floats) -> tuple[NDArray[np.bool_], Floats]:
     return centred >= 0, np.abs(centred).mean(-1, dtype=np.float64).astype(np.float32)
 
 
-def _step(read: Reader, name: str) -> Floats:
+def read_step(read: Reader, name: str) -> Floats:
+    """A step, as it is used."""
     return np.maximum(read(name), np.float32(MINIMUM_STEP))
 
 
@@ -54,7 +55,12 @@ def _integer(section: Mapping[str, Any], key: str, path: Path) -> int:
     return value
 
 
-def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...], TaskConfig, int]:
+def read_section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...], TaskConfig, int]:
+    """Bits, labels, task and longest input, as the section of a latent member's `config.json` has them.
+
+    Raises:
+        CheckpointError: It does not follow docs/latent.md.
+    """
     section = config.get(SECTION)
     if not isinstance(section, dict):
         raise CheckpointError(f"{path}: {SECTION} is {section!r}, expected an object")
@@ -83,28 +89,42 @@ def _section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str, ...
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 
-def _kept(section: Mapping[str, Any], path: Path) -> dict[str, str]:
+def read_kept(section: Mapping[str, Any], path: Path) -> dict[str, str]:
     """Types of the weights that have more than one bit, by the name of the linear."""
-    weights = section.get("weights", {})
-    if not isinstance(weights, dict):
-        raise CheckpointError(f"{path}: {SECTION}.weights is {weights!r}, expected an object")
-    for name, kind in weights.items():
+    kept = section.get("weights", {})
+    if not isinstance(kept, dict):
+        raise CheckpointError(f"{path}: {SECTION}.weights is {kept!r}, expected an object")
+    for name, kind in kept.items():
         if kind not in WEIGHT_TYPES:
             expected = ", ".join(WEIGHT_TYPES)
             raise CheckpointError(f"{path}: {SECTION}.weights[{name!r}] is {kind!r}, expected one of {expected}")
-    return weights
+    return kept
 
 
-def _binary(prefix: str, latent: Floats) -> Tensors:
+def check_kept(kept: Mapping[str, str], tensors: Collection[str], path: Path) -> None:
+    """Checks that there are linears of these names among packed tensors.
+
+    Raises:
+        CheckpointError: There is none of one of them.
+    """
+    linears = [name.removesuffix(".step") for name in tensors if name.endswith(".step")]
+    for name in kept:
+        if name not in linears:
+            raise CheckpointError(f"{path}: {SECTION}.weights has {name!r}, expected names of {', '.join(linears)}")
+
+
+def binary(prefix: str, latent: Floats) -> Tensors:
+    """The packed rows of latent weights."""
     bits, scale = binarize_rows(latent)
     yield f"{prefix}.bits", pack_bits(bits)
     yield f"{prefix}.scale", scale
 
 
-def _weights(prefix: str, latent: Floats, kept: Mapping[str, str]) -> Tensors:
+def weights(prefix: str, latent: Floats, kept: Mapping[str, str]) -> Tensors:
+    """The packed weights of a linear: binary rows, or what it keeps."""
     kind = kept.get(prefix)
     if kind is None:
-        yield from _binary(prefix, latent)
+        yield from binary(prefix, latent)
     elif kind == "int8":
         weight, scale = int8_rows(latent)
         yield f"{prefix}.weight", weight
@@ -116,8 +136,8 @@ def _weights(prefix: str, latent: Floats, kept: Mapping[str, str]) -> Tensors:
 
 def _linear(read: Reader, target: str, source: str, k: int, n: int, kept: Mapping[str, str]) -> Tensors:
     yield f"{target}.shift", read(f"{source}.quantizer.shift", k)
-    yield f"{target}.step", _step(read, f"{source}.quantizer.step")
-    yield from _weights(target, read(f"{source}.weight", n, k), kept)
+    yield f"{target}.step", read_step(read, f"{source}.quantizer.step")
+    yield from weights(target, read(f"{source}.weight", n, k), kept)
     yield f"{target}.bias", read(f"{source}.bias", n)
 
 
@@ -126,13 +146,13 @@ def _layer(read: Reader, i: int, shape: EncoderConfig, kept: Mapping[str, str]) 
     target, source = f"layers.{i}", f"bert.encoder.layer.{i}"
     attention = f"{source}.attention.self"
     yield f"{target}.qkv.shift", read(f"{attention}.input_quantizer.shift", h)
-    yield f"{target}.qkv.step", _step(read, f"{attention}.input_quantizer.step")
+    yield f"{target}.qkv.step", read_step(read, f"{attention}.input_quantizer.step")
     qkv = ("query", "key", "value")
     latent = np.concatenate([read(f"{attention}.{use}.weight", h, h) for use in qkv])
-    yield from _weights(f"{target}.qkv", latent, kept)
+    yield from weights(f"{target}.qkv", latent, kept)
     yield f"{target}.qkv.bias", np.concatenate([read(f"{attention}.{use}.bias", h) for use in qkv])
     for use in (*qkv, "probability"):
-        step = _step(read, f"{attention}.{use}_quantizer.step")
+        step = read_step(read, f"{attention}.{use}_quantizer.step")
         yield f"{target}.attention.{use}_step", np.full(shape.heads, step, np.float32)
     yield from _linear(read, f"{target}.attention_output", f"{source}.attention.output.dense", h, h, kept)
     yield from norm(read, f"{target}.attention_norm", f"{source}.attention.output.LayerNorm", h)
@@ -150,7 +170,7 @@ def _tensors(
     kept: Mapping[str, str],
 ) -> Tensors:
     h, width = shape.hidden_size, shape.embedding_size
-    yield from _binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, width))
+    yield from binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, width))
     yield from tables(read, shape, trained_positions)
     if shape.projected:
         yield from _linear(read, "embeddings.projection", "bert.embeddings.projection", width, h, kept)
@@ -170,7 +190,7 @@ def read(source: Source) -> Member:
         FormatError: Its configuration is of no encoder, or of no number of bits, that can be packed.
     """
     path = source.config_path
-    bits, labels, task, max_length = _section(source.config, path)
+    bits, labels, task, max_length = read_section(source.config, path)
     labels, max_length = source.chosen_labels(len(labels)) or labels, source.max_length or max_length
     trained_positions = source.integer("max_position_embeddings")
     if max_length > trained_positions:
@@ -185,12 +205,9 @@ def read(source: Source) -> Member:
         distinct_layers=section.get("distinct_layers", 0),
     )
     read = Reader(source)
-    kept = _kept(section, path)
+    kept = read_kept(section, path)
     tensors = dict(_tensors(read, shape, trained_positions, task, len(labels), kept))
     read.finish()
-    linears = [name.removesuffix(".step") for name in tensors if name.endswith(".step")]
-    for name in kept:
-        if name not in linears:
-            raise CheckpointError(f"{path}: {SECTION}.weights has {name!r}, expected names of {', '.join(linears)}")
+    check_kept(kept, tensors, path)
     quantization = replace(QuantizationConfig.for_bits(bits, shape), weights=kept)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from bebert_edge.errors import TrainingError
 from bebert_edge.kept_weights import INT8_MAXIMUM, WEIGHT_TYPES
+from bebert_edge.training.architectures import architecture
 
 if TYPE_CHECKING:
-    from transformers import BertPreTrainedModel
+    from transformers import PreTrainedModel
 
     from bebert_edge.training.modules import BinaryLinear
 
@@ -30,22 +31,12 @@ def kept_rows(latent: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     return (latent / safe[..., None]).round().clamp(-INT8_MAXIMUM, INT8_MAXIMUM), scale
 
 
-def linears(model: BertPreTrainedModel) -> Iterator[tuple[str, tuple[nn.Linear, ...]]]:
-    """The modules of each linear of docs/format.md, by its name; `qkv` has three."""
-    projection = getattr(model.bert.embeddings, "projection", None)
-    if projection is not None:
-        yield "embeddings.projection", (projection,)
-    for i, layer in enumerate(model.bert.encoder.layer):
-        attention = layer.attention.self
-        yield f"layers.{i}.qkv", (attention.query, attention.key, attention.value)
-        yield f"layers.{i}.attention_output", (layer.attention.output.dense,)
-        yield f"layers.{i}.ffn_in", (layer.intermediate.dense,)
-        yield f"layers.{i}.ffn_out", (layer.output.dense,)
-    if model.bert.pooler is not None:
-        yield "pooler", (model.bert.pooler.dense,)
+def linears(model: PreTrainedModel) -> Iterator[tuple[str, tuple[nn.Linear, ...]]]:
+    """The modules of each linear of docs/format.md, by its name; `qkv` may have three."""
+    return architecture(model.config).linears(model)
 
 
-def keep(model: BertPreTrainedModel, weights: Mapping[str, str]) -> None:
+def keep(model: PreTrainedModel, weights: Mapping[str, str]) -> None:
     """Sets the weight types of linears of a binarized model; those that are not named become binary.
 
     Raises:
@@ -62,7 +53,7 @@ def keep(model: BertPreTrainedModel, weights: Mapping[str, str]) -> None:
             linear.kept = weights.get(name)
 
 
-def kept_weights(model: BertPreTrainedModel) -> dict[str, str]:
+def kept_weights(model: PreTrainedModel) -> dict[str, str]:
     """The weight types of the kept linears of a binarized model, by name."""
     found = {name: next(_binary(parts)).kept for name, parts in linears(model)}
     return {name: kind for name, kind in found.items() if kind is not None}

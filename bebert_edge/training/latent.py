@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bebert_edge.checkpoints.bert import FORMAT_VERSION, SECTION, detect
+from bebert_edge.checkpoints.bert import FORMAT_VERSION, SECTION
 from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, TOKENIZER_FILE, read_json, read_tensors
 from bebert_edge.config import PROBLEMS
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training import families, variants
+from bebert_edge.training.architectures import ARCHITECTURES, architecture
 from bebert_edge.training.binarize import binarize
 from bebert_edge.training.families.conversion import to_bert
 from bebert_edge.training.kept import keep, kept_weights
@@ -45,9 +46,8 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_OF_A_LAYER = re.compile(r"(^|\.)(layer|albert_layers)\.\d+\.")
+_OF_A_LAYER = re.compile(r"(^|\.)(layers?|albert_layers)\.\d+\.")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
-_POOLER = "bert.pooler."
 _ARCHITECTURE = re.compile(r"\w+?(For\w+)")
 
 
@@ -136,7 +136,7 @@ def save_member(
         config.pop(name, None)
     weights = kept_weights(model)
     config |= {
-        "architectures": [TASKS[task].model.__name__],
+        "architectures": [architecture(model.config).class_of(TASKS[task].model).__name__],
         "dtype": "float32",
         "id2label": {str(i): name for i, name in enumerate(labels)},
         "label2id": {name: i for i, name in enumerate(labels)},
@@ -211,14 +211,12 @@ def load_member(directory: str | Path) -> PreTrainedModel:
         the exported graph, and `config.problem_type` says what they are of.
 
     Raises:
-        CheckpointError: The directory is no latent checkpoint of family `bert`, or its tensors do not fit.
+        CheckpointError: The directory is no latent checkpoint, or its tensors do not fit.
     """
-    from transformers import BertConfig
-
     directory = Path(directory)
     recover(directory)
     config = read_json(directory / CONFIG_FILE)
-    if not detect(config):
+    if SECTION not in config:
         raise CheckpointError(f"{directory} is no latent checkpoint: expected one that 'bebert-edge train' wrote")
     section = config.pop(SECTION)
     try:
@@ -234,7 +232,8 @@ def load_member(directory: str | Path) -> PreTrainedModel:
             config["pooling"] = section["pooling"]
         config |= variants.settings({**config, **section})
         tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
-        model = binarize(variants.new_model(BertConfig.from_dict(config), TASKS[task].model), section["bits"])
+        parts, kind = architecture(config), TASKS[task].model
+        model = binarize(parts.new_model(parts.config_class.from_dict(config), kind), section["bits"])
         keep(model, section.get("weights", {}))
         model.load_state_dict(tensors)
     except (AttributeError, RuntimeError, KeyError, TypeError, ValueError, TrainingError) as error:
@@ -252,7 +251,7 @@ def load_float(
     new_head: bool = False,
     task: str = TextClassification.name,
 ) -> PreTrainedModel:
-    """Loads a float model with the head of a task and of these labels, as a BERT whatever its family.
+    """Loads a float model with the head of a task and of these labels, as one of `architectures` whatever its family.
 
     Args:
         source: A model directory, or the name of one on the Hugging Face hub.
@@ -273,7 +272,12 @@ def load_float(
     directory, kind = locate(source), TASKS[task]
     config = read_json(directory / CONFIG_FILE)
     family = families.find(config, source)
-    if detect(config):
+    if ARCHITECTURES[family.architecture].model and kind is not TextClassification:
+        raise CheckpointError(
+            f"{source} is a model of type {config['model_type']!r}, which can be trained for {TextClassification.name} "
+            f"only, not for {task}: choose another --backbone or --teacher (docs/models.md)"
+        )
+    if SECTION in config:
         raise CheckpointError(f"{source} is a latent checkpoint, expected a float model: pass it as --teacher")
     if not any((directory / name).is_file() for name in (TENSOR_FILE, INDEX_FILE)):
         read_tensors(directory)  # its error names what is there instead
@@ -293,7 +297,9 @@ def load_float(
             output_loading_info=True,
         )
         missing = {family.rename(name): name for name in info["missing_keys"]}
-        model = to_bert(loaded, family, kind.model, new_pooler="bert.pooler.dense.weight" in missing)
+        model: PreTrainedModel = loaded
+        if family.architecture == "bert":
+            model = to_bert(loaded, family, kind.model, new_pooler="bert.pooler.dense.weight" in missing)
     except Exception as error:  # whatever transformers, safetensors or json make of a damaged file
         raise CheckpointError(f"{source} cannot be loaded by transformers: {error}") from error
     new_head = new_head or _is_of_another_task(config, kind)
@@ -324,7 +330,7 @@ def _check_tensors(
 
     The head may be new. Any other tensor that is missing would leave random layers unnoticed.
     """
-    head = (f"{task.last}.", _POOLER)
+    head = (f"{task.last}.", f"{ARCHITECTURES[family.architecture].head}.")
     missing = sorted(name for name in info["missing_keys"] if not family.rename(name).startswith(head))
     if missing:
         raise CheckpointError(
@@ -396,6 +402,6 @@ def load_model(
     """Loads a latent checkpoint's member (see `load_member`) or a float model (see `load_float`), to evaluate."""
     recover(source)
     directory = locate(source)
-    if detect(read_json(directory / CONFIG_FILE)):
+    if SECTION in read_json(directory / CONFIG_FILE):
         return load_member(directory)
     return load_float(source, labels, problem, new_head=new_head, task=task).eval()

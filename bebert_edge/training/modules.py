@@ -117,7 +117,9 @@ def binary_linear(codes: Tensor, step: Tensor, linears: Sequence[BinaryLinear]) 
     """
     kind = linears[0].kind
     if len(linears) == 1:
-        return (_BinaryMatMul.apply(codes, step, linears[0].weight, linears[0].bias, kind),)
+        (linear,) = linears
+        own = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+        return (_BinaryMatMul.apply(codes, step, linear.weight, own, kind),)
     latent, bias = torch.cat([linear.weight for linear in linears]), torch.cat([linear.bias for linear in linears])
     y: Tensor = _BinaryMatMul.apply(codes, step, latent, bias, kind)
     return torch.split(y, [linear.out_features for linear in linears], dim=-1)
@@ -169,7 +171,15 @@ class BinaryLinear(nn.Linear):
         if self.training:
             return binary_linear(codes, step, [self])[0]
         signs, scale = self._signs_and_scale()
-        return F.linear(codes.to(signs.dtype), signs).float() * (step * scale) + self.bias
+        y = F.linear(codes.to(signs.dtype), signs).float() * (step * scale)
+        return y if self.bias is None else y + self.bias
+
+
+def binarize_linear(linear: nn.Linear, quantizer: Quantizer, shared: bool = False) -> None:
+    """Makes a linear layer its binary twin, in place; `shared` if others have the same quantizer of their input."""
+    linear.__class__ = BinaryLinear
+    assert isinstance(linear, BinaryLinear)
+    linear.setup(quantizer, shared)
 
 
 class BinaryEmbedding(nn.Embedding):
@@ -232,7 +242,8 @@ class ExactLayerNorm(nn.LayerNorm):
         mean = wide.mean(-1, keepdim=True)
         variance = (wide.square().mean(-1, keepdim=True) - mean.square()).clamp(min=0)
         epsilon = float(torch.tensor(self.eps, dtype=torch.float32))
-        return (x - mean.float()) * (1 / (variance + epsilon).sqrt()).float() * self.weight + self.bias
+        y = (x - mean.float()) * (1 / (variance + epsilon).sqrt()).float() * self.weight
+        return y if self.bias is None else y + self.bias
 
 
 class BinarySelfAttention(BertSelfAttention):
@@ -273,7 +284,7 @@ def fixed_exp(t: Tensor) -> Tensor:
 
 
 def binary_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -281,8 +292,10 @@ def binary_attention(
     scaling: float,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention on codes, as transformers' `AttentionInterface`; query, key and value are codes [B, A, S, D]."""
-    assert isinstance(module, BinarySelfAttention)
+    """Attention on codes, as transformers' `AttentionInterface`; query, key and value are codes [B, A, S, D].
+
+    `module` has their quantizers, and one of probabilities.
+    """
     q, k, v, p = module.query_quantizer, module.key_quantizer, module.value_quantizer, module.probability_quantizer
     if module.training:
         scores = (q.value(query) @ k.value(key).transpose(-1, -2)) * scaling
@@ -297,7 +310,8 @@ def binary_attention(
     largest = dot.masked_fill(~attended, -math.inf).amax(-1, keepdim=True)
     score_scale = (q.positive_step.double() * k.positive_step.double() * scaling).float()
     weights = fixed_exp(((dot - largest) * score_scale).clamp(max=0)) * attended
-    ratio = p.inverse_step / weights.sum(-1, keepdim=True)
+    # Padding far from all tokens attends to nothing; the sum of others is at least 32768.
+    ratio = p.inverse_step / weights.sum(-1, keepdim=True).clamp(min=1)
     codes = (weights * ratio).clamp(p.low, p.high).round()
     context = (codes @ value) * (p.positive_step.double() * v.positive_step.double()).float()
     return context.transpose(1, 2).contiguous(), None

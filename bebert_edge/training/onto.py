@@ -68,6 +68,6 @@ class Encoders:
 
 def freeze_encoder(model: PreTrainedModel) -> None:
     """Keeps a transformers model's encoder as it is in training; its pooler and the layers behind it learn."""
-    encoder: nn.Module = model.bert
+    encoder: nn.Module = model.base_model
     for name, part in encoder.named_children():
         part.requires_grad_(name == POOLER)

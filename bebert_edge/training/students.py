@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bebert_edge.errors import TrainingError
 from bebert_edge.training.binarize import binarize
 from bebert_edge.training.kept import keep
 from bebert_edge.training.latent import load_model
@@ -61,17 +62,23 @@ def make_student(
         source = load_model(initial, list(teacher.config.id2label.values()), task=task)
     elif initial is not None:
         source = initial
+    if source.config.model_type != teacher.config.model_type:
+        raise TrainingError(
+            f"a {teacher.config.model_type!r} student cannot start from a {source.config.model_type!r}: pass an "
+            "--initial of the architecture of the --backbone or --teacher"
+        )
     same_head = type(source) is type(teacher) and source.config.id2label == teacher.config.id2label
     head = source if same_head else teacher
     config = teacher.config.__class__.from_dict(teacher.config.to_dict())
-    config.pooler_activation = pooler_activation(head.config)
+    if config.model_type == "bert":
+        config.pooler_activation = pooler_activation(head.config)
     model = binarize(type(teacher)(config), bits, precision, ternary=ternary)
     keep(model, weights or {})
-    for name, part in model.bert.named_children():
-        _take(part, getattr((head if name == "pooler" else source).bert, name))
+    for name, part in model.base_model.named_children():
+        _take(part, getattr((head if name == "pooler" else source).base_model, name))
     for name, part in model.named_children():
-        if name != "bert":
-            part.load_state_dict(getattr(head, name).state_dict())
+        if name != model.base_model_prefix:
+            _take(part, getattr(head, name))
     return model
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every family as a backbone: its float model becomes a BERT with the same logits, its members run everywhere."""
+"""Every family as a backbone: its float model, perhaps as a BERT, has the same logits; its members run everywhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bebert_edge.runtime import EdgeModel
 from bebert_edge.runtime.text import TextEncoder
 from bebert_edge.training import Examples, TrainingOptions, binarize, load_member, train
 from bebert_edge.training.base import train_base
-from bebert_edge.training.families import MODEL_TYPES
+from bebert_edge.training.families import FAMILIES, MODEL_TYPES
 from bebert_edge.training.latent import load_float, load_tokenizer, save_member
 from bebert_edge.training.trainer import Schedule
 from checkpoints.every_path import answers
@@ -40,6 +40,7 @@ from tiny_families import (
     write_tiny,
 )
 
+BERTS = [name for name in SETTINGS for f in FAMILIES if f.architecture == "bert" and type_of(name) in f.model_types]
 LABELS = ["a", "b", "c"]
 MAX_LENGTH = 24
 HEADS = {"distilbert": "relu", "electra": "gelu"}
@@ -68,10 +69,10 @@ def test_every_family_is_tested():
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_float_model_becomes_a_bert_with_the_same_logits(name, tmp_path):
+def test_a_float_model_has_the_same_logits(name, tmp_path):
     directory = write_tiny(tmp_path / "model", name, num_labels=3)
     original, model = tiny_model(name, num_labels=3), load_float(directory, LABELS).eval()
-    assert isinstance(model, BertForSequenceClassification)
+    assert isinstance(model, BertForSequenceClassification if name in BERTS else type(original))
     assert model.config.max_position_embeddings == POSITIONS
     assert activation(model) == HEADS.get(type_of(name), "tanh")
     model.save_pretrained(tmp_path / "teacher")
@@ -98,7 +99,7 @@ def test_a_backbone_without_a_head_gets_a_new_one(name, tmp_path):
     assert activation(model) == "tanh"
     inputs = batch(name, WITHOUT_PADDING[:2])
     with torch.no_grad():
-        found = model.bert(**inputs).last_hidden_state
+        found = model.base_model(**inputs).last_hidden_state
         inputs.pop("token_type_ids")
         expected = tiny_model(name, head=False)(**inputs).last_hidden_state
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -134,7 +135,9 @@ def test_a_member_answers_the_same_everywhere(name, case, tmp_path):
     settings = dict(bits=bits, labels=labels, text_pair=text_pair, max_length=MAX_LENGTH, problem=problem)
     save_member(member, load_tokenizer(backbone), tmp_path / "member", **settings)
     twin, packed = load_member(tmp_path / "member"), load(tmp_path / "member")
-    assert packed.config.encoder.pooler_activation == activation(twin) == HEADS.get(type_of(name), "tanh")
+    expected = activation(twin) if name in BERTS else twin.config.classifier_activation
+    assert packed.config.encoder.pooler_activation == expected
+    assert activation(twin) == HEADS.get(type_of(name), "tanh")
 
     inputs = batch(name, items, MAX_LENGTH)
     for row, found in enumerate(TextEncoder(packed.tokenizer, MAX_LENGTH, text_pair).encode(items)):
@@ -160,7 +163,7 @@ def test_long_pairs_are_cut_as_transformers_cuts_them(model_type):
         assert found.ids == wanted, (text, pair)
 
 
-@pytest.mark.parametrize("model_type", ["roberta", "distilbert", "electra small", "albert"])
+@pytest.mark.parametrize("model_type", ["roberta", "distilbert", "electra small", "albert", "modernbert"])
 def test_training_from_another_family(model_type, tmp_path):
     backbone = write_tiny(tmp_path / "backbone", model_type)
     texts = ["a good film", "a bad film", "it was very good", "it was bad"] * 4
@@ -183,7 +186,10 @@ def test_training_from_another_family(model_type, tmp_path):
     twin = load_member(tmp_path / "out" / "member-0")
     assert activation(teacher) == activation(twin) == HEADS.get(type_of(model_type), "tanh")
     state = set(load_file(tmp_path / "out" / "member-0" / "model.safetensors"))
-    assert ("bert.encoder.layer.1.output.dense.weight" in state) == (model_type != "albert")  # its layers are one
+    second = (
+        "model.layers.1.mlp.Wo.weight" if model_type == "modernbert" else "bert.encoder.layer.1.output.dense.weight"
+    )
+    assert (second in state) == (model_type != "albert")  # its layers are one
     report = export(tmp_path / "out", tmp_path / "model.onnx")
     assert not [check for check in report.checks if check.passed is False]
     with torch.no_grad():

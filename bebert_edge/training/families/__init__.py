@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoder families that can be trained, one file each (docs/models.md).
 
-A family computes what BERT computes under other names. Its models become BERTs when they are loaded, so that
-binarizing, distilling, packing and running know one encoder.
+Most compute what BERT computes under other names. Their models become BERTs when they are loaded, so that binarizing,
+distilling and packing know few encoders.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bebert_edge.errors import CheckpointError
-from bebert_edge.training.families import albert, bert, distilbert, electra, ernie, roberta
+from bebert_edge.training.families import albert, bert, distilbert, electra, ernie, modernbert, roberta
 from bebert_edge.training.families.family import Family
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "Family", "find"]
@@ -23,6 +23,7 @@ FAMILIES: tuple[Family, ...] = (
     electra.FAMILY,
     ernie.FAMILY,
     albert.FAMILY,
+    modernbert.FAMILY,
 )
 MODEL_TYPES: tuple[str, ...] = tuple(model_type for family in FAMILIES for model_type in family.model_types)
 

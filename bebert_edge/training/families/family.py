@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a family of encoders says about itself: how it is a BERT under other names."""
+"""What a family of encoders says about itself: how it is a BERT under other names, or that it is none."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def _nothing(config: Mapping[str, Any]) -> None:
 class Family:
     """An encoder that computes what `BertForSequenceClassification` computes, with other names and settings.
 
+    Or one of another `architecture`, which keeps its names.
+
     Attributes:
         model_types: Values of `model_type` in `config.json`.
         names: (regular expression, replacement) pairs, applied in turn to the names of the tensors of transformers'
@@ -29,7 +31,8 @@ class Family:
         positions_after_padding: Whether positions are counted from `pad_token_id + 1`. The rows before are dropped, and
             the longest input is as much shorter.
         added_to_token_types: BERT's name for a table whose first row is added to every token, or None.
-        refusal: Why a model with this `config.json` is no BERT, or None.
+        refusal: Why a model with this `config.json` cannot be trained, or None.
+        architecture: What its models are when they are loaded (`architectures`).
     """
 
     model_types: tuple[str, ...]
@@ -40,6 +43,7 @@ class Family:
     positions_after_padding: bool = False
     added_to_token_types: str | None = None
     refusal: Callable[[Mapping[str, Any]], str | None] = _nothing
+    architecture: str = "bert"
 
     def rename(self, name: str) -> str:
         """BERT's name for a tensor."""
