@@ -111,7 +111,7 @@ def range_attention(
         codes, p_step, p_offset = range_quantize(p, least, most, clip, output_code=probability_code)
         acc = (values(codes, probability, codes.shape[-1]) @ v).astype(np.float32)
         sums = v.sum(2, keepdims=True).astype(np.float32)
-        y = acc * (p_step * v_step) + sums * (p_offset * v_step)
+        y = acc * p_step * v_step + sums * p_offset * v_step
         context[:, tokens] = y.swapaxes(1, 2).reshape(*y.shape[:1], -1, width)
     return context
 

@@ -92,7 +92,10 @@ def SequenceRange(x: FLOAT[...], offsets: INT64[...], activation: int) -> tuple[
     least = op.ReduceMin(op.Where(places, least_there, op.Constant(value=HIGHEST)), [2], keepdims=0)  # [E, B, 1]
     most = op.ReduceMax(op.Where(places, most_there, op.Constant(value=LOWEST)), [2], keepdims=0)
     sequence = op.Gather(op.NonZero(real), 0)  # of every token
-    return y, op.Gather(least, sequence, axis=1), op.Gather(most, sequence, axis=1)
+    # Of no numbers at all, onnxruntime's reductions have the shape of what they reduce.
+    shape = op.Concat(op.Slice(op.Shape(y), [0], [-1]), [1], axis=0)
+    least_of_token = op.Reshape(op.Gather(least, sequence, axis=1), shape, allowzero=1)
+    return y, least_of_token, op.Reshape(op.Gather(most, sequence, axis=1), shape, allowzero=1)
 
 
 @script(ops)
@@ -153,7 +156,8 @@ def RangeAttention(
     p_step = op.Div(p_span, detail.Highest(code=probability_code))
     acc = op.Cast(op.MatMulInteger(levels, v, p_zero, zero), to=FLOAT.dtype)
     sums = op.Cast(op.MatMulInteger(op.Cast(real_key, to=UINT8.dtype), v, p_zero, zero), to=FLOAT.dtype)
-    y = op.Add(op.Mul(acc, op.Mul(p_step, v_step)), op.Mul(sums, op.Mul(p_offset, v_step)))
+    # Not acc * (p_step * v_step): onnxruntime makes a MatMulIntegerToFloat of that, which rounds in another order.
+    y = op.Add(op.Mul(op.Mul(acc, p_step), v_step), op.Mul(op.Mul(sums, p_offset), v_step))
 
     places = op.Reshape(real, [-1])
     width = op.Mul(op.Unsqueeze(heads, [0]), op.Unsqueeze(head_size, [0]))

@@ -12,6 +12,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from bebert_edge.exporters.functions import DOMAIN, function_protos, opset_imports
+from bebert_edge.exporters.range_functions import FUNCTIONS as RANGE_FUNCTIONS
 
 OUTPUTS = {
     "PackedBinaryEmbedding": [np.float32],
@@ -21,8 +22,11 @@ OUTPUTS = {
     "PackedBinaryMatMulQuantize": [np.uint8],
     "BinaryAttention": [np.uint8],
     "AddLayerNormQuantize": [np.float32, np.uint8],
+    "SequenceRange": [np.float32, np.float32, np.float32],
+    "RangeQuantize": [np.uint8, np.float32, np.float32],
+    "RangeAttention": [np.float32],
 }
-FUNCTIONS = function_protos(OUTPUTS)
+FUNCTIONS = function_protos(OUTPUTS, RANGE_FUNCTIONS)
 
 
 def model_of(
