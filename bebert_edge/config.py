@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from bebert_edge import groups
 from bebert_edge.codes import CODE_TYPES, CodeType, code_type
 from bebert_edge.errors import FormatError
 from bebert_edge.kept_weights import WEIGHT_TYPES
@@ -29,6 +30,7 @@ POOLINGS = ("first", "mean")
 COMBINATIONS = ("logits", "probabilities")
 EMBEDDING_COMBINATIONS = ("embeddings", "concatenation")
 ALL_COMBINATIONS = (*COMBINATIONS, *EMBEDDING_COMBINATIONS)
+EMBEDDINGS = ("binary", *groups.BITS)
 SPAN_LABELS = ("start", "end")
 """Labels of question answering: where the answer begins and where it ends."""
 TEMPERATURES = (1e-6, 1e6)
@@ -46,7 +48,14 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
         "rotary_bases": (),
         "pooler_norm": False,
     },
-    "quantization": {"terms": 1, "fused_qkv": True, "projection": None, "weights": {}, "ranges": "fixed"},
+    "quantization": {
+        "terms": 1,
+        "fused_qkv": True,
+        "projection": None,
+        "weights": {},
+        "ranges": "fixed",
+        "embeddings": "binary",
+    },
     "quantization.layers[]": {"scores": "softmax"},
     "task": {"pooling": "first"},
     "heads[].task": {"pooling": "first"},
@@ -277,7 +286,8 @@ class QuantizationConfig:
     `terms` is how many binary linears each linear is the sum of. `fused_qkv` is whether query, key and value are one
     linear with one quantizer of its input, or three. `projection` is the code type of the input of the embeddings'
     projection; None where there is none. `weights` are the types of the weights, of linears that keep more than one bit
-    a weight. `ranges` are `fixed` by steps, or those that activations have in their `sequence`.
+    a weight. `ranges` are `fixed` by steps, or those that activations have in their `sequence`. `embeddings` is
+    how word embeddings are stored: `binary`, `int8` or `int4`.
     """
 
     layers: tuple[LayerQuantization, ...]
@@ -287,11 +297,13 @@ class QuantizationConfig:
     projection: str | None = None
     weights: dict[str, str] = field(default_factory=dict)
     ranges: str = "fixed"
+    embeddings: str = "binary"
 
     def __post_init__(self) -> None:
         _require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
         _require(_is_int(self.terms, 1) and self.terms <= 2, "quantization.terms", self.terms, "1 or 2")
         _require(isinstance(self.fused_qkv, bool), "quantization.fused_qkv", self.fused_qkv, "true or false")
+        _require(self.embeddings in EMBEDDINGS, "quantization.embeddings", self.embeddings, f"one of {EMBEDDINGS}")
         codes = (None, *CODE_TYPES)
         _require(
             self.projection in codes, "quantization.projection", self.projection, f"one of {', '.join(CODE_TYPES)}"
@@ -319,11 +331,11 @@ class QuantizationConfig:
         return _without_defaults({**asdict(self), "layers": layers}, "quantization")
 
     @classmethod
-    def for_bits(cls, bits: int, encoder: EncoderConfig) -> QuantizationConfig:
+    def for_bits(cls, bits: int, encoder: EncoderConfig, embeddings: str = "binary") -> QuantizationConfig:
         """The same number of bits everywhere in an encoder."""
         layer = LayerQuantization.for_bits(bits, encoder.gated)
         projection = layer.hidden if encoder.projected else None
-        return cls(layers=(layer,) * encoder.distinct_layers, pooler=layer.hidden, projection=projection)
+        return cls((layer,) * encoder.distinct_layers, layer.hidden, projection=projection, embeddings=embeddings)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_edge import groups
 from bebert_edge.bits import padding_is_zero, row_bytes
 from bebert_edge.config import EnsembleConfig, QuantizationConfig
 from bebert_edge.errors import FormatError
@@ -31,7 +32,8 @@ class TensorSpec:
 
     Attributes:
         kind: `bits` (uint8 rows of `channels` bits), `float`, `scale` (float >= 0), `step` (float > 0), `clip` (pairs
-            of floats, the first below the second), or `int8` or `float16` for kept weights.
+            of floats, the first below the second), `int8` or `float16` for kept weights, or `bytes` or `nibbles` (uint8
+            rows of `channels` codes of 8 or 4 bits).
         shape: Shape with all members on the leading axis.
         part: The line of the size report that it counts for.
         channels: Bits of a row, for `bits`.
@@ -40,7 +42,7 @@ class TensorSpec:
         half: Whether float16 is allowed.
     """
 
-    kind: Literal["bits", "float", "scale", "step", "clip", "int8", "float16"]
+    kind: Literal["bits", "float", "scale", "step", "clip", "int8", "float16", "bytes", "nibbles"]
     shape: tuple[int, ...]
     part: str
     channels: int = 0
@@ -50,8 +52,9 @@ class TensorSpec:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """uint8 for bits, that of kept weights, float32 otherwise."""
-        return np.dtype({"bits": "uint8", "int8": "int8", "float16": "float16"}.get(self.kind, "float32"))
+        """uint8 for bits and codes, that of kept weights, float32 otherwise."""
+        kinds = {"bits": "uint8", "bytes": "uint8", "nibbles": "uint8", "int8": "int8", "float16": "float16"}
+        return np.dtype(kinds.get(self.kind, "float32"))
 
     @property
     def dtypes(self) -> list[np.dtype[Any]]:
@@ -130,16 +133,29 @@ def _norm_specs(prefix: str, members: int, hidden: int) -> Iterator[tuple[str, T
         yield f"{prefix}.{name}", TensorSpec("float", (members, hidden), "layer norms")
 
 
+def _word_specs(config: EnsembleConfig) -> Iterator[tuple[str, TensorSpec]]:
+    rows, width = (config.members, config.encoder.vocab_size), config.encoder.embedding_size
+    name, kind, part = "embeddings.word", config.quantization.embeddings, "word embedding scales"
+    if kind != "binary":
+        spread: Literal["bytes", "nibbles"] = "nibbles" if kind == "int4" else "bytes"
+        codes = (*rows, groups.row_bytes(width, kind))
+        yield f"{name}.codes", TensorSpec(spread, codes, "word embedding codes", channels=width, shareable=True)
+        scales = (*rows, groups.row_groups(width))
+        yield f"{name}.scale", TensorSpec("scale", scales, part, shareable=True, half=True)
+        return
+    for prefix in term_names(name, config.quantization.terms):
+        bits = (*rows, row_bytes(width))
+        yield f"{prefix}.bits", TensorSpec("bits", bits, "word embedding bits", channels=width, shareable=True)
+        yield f"{prefix}.scale", TensorSpec("scale", rows, part, shareable=True)
+
+
 def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
     """Every tensor that an ensemble of this configuration has, by name."""
     e, shape = config.members, config.encoder
-    h, width, terms = shape.hidden_size, shape.embedding_size, config.quantization.terms
+    h, width = shape.hidden_size, shape.embedding_size
 
     def specs() -> Iterator[tuple[str, TensorSpec]]:
-        word = (e, shape.vocab_size, row_bytes(width))
-        for prefix in term_names("embeddings.word", terms):
-            yield f"{prefix}.bits", TensorSpec("bits", word, "word embedding bits", channels=width, shareable=True)
-            yield f"{prefix}.scale", TensorSpec("scale", word[:2], "word embedding scales", shareable=True)
+        yield from _word_specs(config)
         for name, rows in (
             ("position", 0 if shape.rotary_bases else shape.positions),
             ("token_type", shape.token_types),
@@ -317,6 +333,12 @@ def _check_tensor(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
         if not padding_is_zero(array, spec.channels):
             raise FormatError(
                 f"{TENSOR_FILE}: tensor {name} has padding bits set after bit {spec.channels} of a row, expected zeros"
+            )
+        return
+    if spec.kind in ("bytes", "nibbles"):
+        if spec.kind == "nibbles" and spec.channels % 2 and (array[..., -1] > 15).any():
+            raise FormatError(
+                f"{TENSOR_FILE}: tensor {name} has a code after channel {spec.channels} of a row, expected a zero"
             )
         return
     expected, allowed_values = {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.config import ACTIVATIONS, EnsembleConfig
 from bebert_edge.ensemble import PackedEnsemble, head_prefix, linear_terms, term_names
+from bebert_edge.groups import GroupedTable
 from bebert_edge.range_lowering import RangeLayer, RangeLinear, range_layer, range_linear
 from bebert_edge.rotary import Rotary
 
@@ -166,7 +167,7 @@ class LoweredEmbedding:
     """
 
     k: int
-    words: tuple[LoweredWords, ...]
+    words: tuple[LoweredWords | GroupedTable, ...]
     position: NDArray[Any] | None
     token_type: NDArray[Any] | None
     norm: LoweredNorm
@@ -393,10 +394,19 @@ class _Lowering:
         activation = ACTIVATION_NUMBERS[self.config.encoder.activation]
         return range_layer(self.config, self.tensors, i, (norms[0], norms[1]), activation)
 
-    def words(self, term: str) -> LoweredWords:
-        bits, scale = (self.tensors[f"{term}.{name}"] for name in ("bits", "scale"))
-        members = max(len(bits), len(scale))  # each may be shared; for the op both are, or none
-        return LoweredWords(*(np.broadcast_to(array, (members, *array.shape[1:])) for array in (bits, scale)))
+    def words(self) -> tuple[LoweredWords | GroupedTable, ...]:
+        name, kind = "embeddings.word", self.config.quantization.embeddings
+        if kind != "binary":
+            codes, scale = self.shared_alike(f"{name}.codes", f"{name}.scale")
+            return (GroupedTable(kind, self.config.encoder.embedding_size, codes, scale),)
+        terms = term_names(name, self.config.quantization.terms)
+        return tuple(LoweredWords(*self.shared_alike(f"{term}.bits", f"{term}.scale")) for term in terms)
+
+    def shared_alike(self, *names: str) -> list[NDArray[Any]]:
+        """Tensors that each may be one for all members; for an op all are, or none."""
+        arrays = [self.tensors[name] for name in names]
+        members = max(map(len, arrays))
+        return [np.broadcast_to(array, (members, *array.shape[1:])) for array in arrays]
 
     def embedding(self) -> LoweredEmbedding:
         outputs, projection = self.hidden_quantizers(0), None
@@ -406,7 +416,7 @@ class _Lowering:
             outputs, projection = inputs, LoweredQuantizedLinear(linear.products, 0, outputs)
         return LoweredEmbedding(
             k=self.config.encoder.embedding_size,
-            words=tuple(self.words(term) for term in term_names("embeddings.word", self.config.quantization.terms)),
+            words=self.words(),
             position=self.tensors.get("embeddings.position"),
             token_type=self.tensors.get("embeddings.token_type"),
             norm=self.norm("embeddings.norm", outputs),

@@ -16,6 +16,7 @@ from bebert_edge.answer import classify, combine, embed
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CodeType, from_triple
 from bebert_edge.ensemble import PackedEnsemble
+from bebert_edge.groups import GroupedTable
 from bebert_edge.kept_weights import kept_matmul
 from bebert_edge.lowering import (
     ACTIVATION_NUMBERS,
@@ -27,6 +28,7 @@ from bebert_edge.lowering import (
     LoweredPooler,
     LoweredProduct,
     LoweredQuantizedLinear,
+    LoweredWords,
     Quantizer,
     lower,
 )
@@ -369,9 +371,7 @@ def forward_tasks(
     offsets = np.concatenate([[0], np.cumsum(real.sum(1))]).astype(np.int64)
 
     embedding = model.embedding
-    word, *second = (
-        packed_binary_embedding(input_ids[real], words.weight, words.scale, k=embedding.k) for words in embedding.words
-    )
+    word, *second = (_words(words, input_ids[real], embedding.k) for words in embedding.words)
     rows = word + second[0] if second else word
     places = ((embedding.position, columns), (embedding.token_type, types[real]))
     tables = [table[:, index].astype(np.float32) for table, index in places if table is not None]
@@ -402,6 +402,12 @@ def _answer(
     pooled = _pool(head.pooler, hidden[:, first], [code[:, first] for code in codes], epsilon)
     members = classify(head.classifier, pooled)
     return combine(members, head.config), members
+
+
+def _words(words: LoweredWords | GroupedTable, ids: Ids, k: int) -> Floats:
+    if isinstance(words, GroupedTable):
+        return words.rows(ids)
+    return packed_binary_embedding(ids, words.weight, words.scale, k=k)
 
 
 def _pool(pooler: LoweredPooler, first: Floats, codes: Sequence[Codes], epsilon: float) -> Floats:

@@ -18,7 +18,9 @@ _VOCABULARY_MODELS = ("WordPiece", "WordLevel", "Unigram")
 
 
 def halve_tables(ensemble: PackedEnsemble) -> PackedEnsemble:
-    """Rounds position and token type tables to float16; the rest of the ensemble is shared, not copied.
+    """Rounds position and token type tables, and scales of groups of word embeddings, to float16.
+
+    The rest of the ensemble is shared, not copied.
 
     Raises:
         FormatError: A number is beyond float16's 65,504.

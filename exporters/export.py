@@ -192,5 +192,9 @@ def _load_torch(found: Checkpoints | None) -> TorchMembers:
     if missing:
         return TorchMembers(reason=f"{missing[0]} is not installed; run: pip install 'bebert-edge[train]'")
     from bebert_edge.training import load_member
+    from bebert_edge.training.words import store_words
 
-    return TorchMembers([load_member(file.parent) for file in found.files])
+    members = [load_member(file.parent) for file in found.files]
+    for member in members:
+        store_words(member, found.ensemble.config.quantization.embeddings)  # options may say another than the member
+    return TorchMembers(members)

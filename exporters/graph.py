@@ -18,12 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bebert_edge.ensemble import PackedEnsemble, term_names
 from bebert_edge.exporters.functions import function_protos, opset_imports
+from bebert_edge.exporters.grouped import grouped_words
 from bebert_edge.exporters.heads import LastLayer, answer, output_infos, reads_first_tokens
 from bebert_edge.exporters.metadata import metadata_properties
 from bebert_edge.exporters.nodes import Graph, numbered
 from bebert_edge.exporters.range_functions import FUNCTIONS as RANGE_FUNCTIONS
 from bebert_edge.exporters.range_graph import range_layer
 from bebert_edge.exporters.rotary import rotated_query_key_value
+from bebert_edge.groups import GroupedTable
 from bebert_edge.lowering import LoweredEmbedding, LoweredLayer, lower
 from bebert_edge.range_lowering import RangeLayer
 
@@ -129,9 +131,12 @@ def _remove_padding(graph: Graph) -> _Tokens:
 def _embed(graph: Graph, embedding: LoweredEmbedding, tokens: _Tokens, epsilon: float) -> tuple[str, list[str]]:
     word = ""
     for words, name in zip(embedding.words, term_names("embeddings.word", len(embedding.words)), strict=True):
-        weight = graph.constant(f"{name}.weight", words.weight, "word embedding bits")
-        scale = graph.constant(f"{name}.scale", words.scale, "word embedding scales")
-        graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], name, k=embedding.k)
+        if isinstance(words, GroupedTable):
+            grouped_words(graph, words, tokens.ids, name)
+        else:
+            weight = graph.constant(f"{name}.weight", words.weight, "word embedding bits")
+            scale = graph.constant(f"{name}.scale", words.scale, "word embedding scales")
+            graph.op("PackedBinaryEmbedding", [tokens.ids, weight, scale], name, k=embedding.k)
         word = graph.node("Add", [word, name], "embeddings.word.sum") if word else name
 
     tables = [

@@ -55,6 +55,8 @@ def quantization_summary(config: EnsembleConfig) -> str:
     kept = Counter(config.quantization.weights.values())
     linears = ", ".join(f"{count} linear{'s' if count > 1 else ''} {kind}" for kind, count in kept.items())
     weights = f"1-bit weights ({linears})" if linears else "1-bit weights"
+    if config.quantization.embeddings != "binary":
+        weights += f", {config.quantization.embeddings} word embeddings"
     return f"{weights}, activations " + " and ".join(name for name, _ in codes.most_common())
 
 

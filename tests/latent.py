@@ -56,14 +56,16 @@ def write_backbone(directory: Path, **arguments) -> Path:
     return directory
 
 
-def binary_model(bits: int, seed: int = 0, labels: int = 2):
+def binary_model(bits: int, seed: int = 0, labels: int = 2, embeddings: str = "binary"):
     """A binarized random BERT in evaluation mode, whose quantizers have seen a batch and whose shifts are not zero."""
     import torch
 
     from bebert_edge.training import binarize
     from bebert_edge.training.quantization import Quantizer
+    from bebert_edge.training.words import store_words
 
     model = binarize(float_model(labels, seed), bits).train()
+    store_words(model, embeddings)
     inputs = tokenizer()(SENTENCES, padding=True, return_tensors="pt")
     with torch.no_grad():
         model(**inputs)
@@ -73,12 +75,13 @@ def binary_model(bits: int, seed: int = 0, labels: int = 2):
     return model.eval()
 
 
-def write_member(directory: Path, bits: int = 4, seed: int = 0, **settings) -> Path:
+def write_member(directory: Path, bits: int = 4, seed: int = 0, embeddings: str = "binary", **settings) -> Path:
     """A latent checkpoint of a random member; `settings` are arguments of `save_member`."""
     from bebert_edge.training.latent import save_member
 
     settings = dict(bits=bits, labels=["negative", "positive"], text_pair=False, max_length=24) | settings
-    save_member(binary_model(bits, seed, len(settings["labels"])), tokenizer(), directory, **settings)
+    model = binary_model(bits, seed, len(settings["labels"]), embeddings)
+    save_member(model, tokenizer(), directory, **settings)
     return directory
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_edge import groups
 from bebert_edge.bits import pack_bits
 from bebert_edge.config import (
     SPAN_LABELS,
@@ -110,6 +111,7 @@ def random_ensemble(
     pooler_activation: str = "tanh",
     embedding_size: int = 0,
     distinct_layers: int = 0,
+    embeddings: str = "binary",
     terms: int = 1,
     fused_qkv: bool = True,
     token_types: int = 2,
@@ -159,6 +161,7 @@ def random_ensemble(
             projection=layer.hidden if embedding_size else None,
             weights=weights or {},
             ranges=ranges,
+            embeddings=embeddings,
         ),
         task=task,
         labels=tuple(labels),
@@ -180,6 +183,9 @@ def random_ensemble(
             tensors[name] = rng.normal(0, 1 / np.sqrt(hidden_size), shape).astype(np.float16)
         elif spec.kind == "clip":
             tensors[name] = rng.uniform(1.5, 3, shape).astype(np.float32) * np.array([-1, 1], np.float32)
+        elif spec.kind in ("bytes", "nibbles"):
+            table = rng.normal(0, 1, (*shape[:-1], spec.channels)).astype(np.float32)
+            tensors[name], _ = groups.quantize(table, embeddings)
         elif name.endswith("norm.weight"):
             tensors[name] = rng.normal(1, 0.1, shape).astype(np.float32)
         elif name.endswith("classifier.weight"):
@@ -188,6 +194,8 @@ def random_ensemble(
             tensors[name] = rng.normal(0, 0.1, shape).astype(np.float32)
         elif spec.kind == "scale":
             largest = 64 if name.removesuffix(".scale") in config.quantization.weights else 1
+            if name == "embeddings.word.scale" and embeddings != "binary":
+                largest = 4
             tensors[name] = (rng.uniform(0.5, 1.5, shape) / np.sqrt(hidden_size) / largest).astype(np.float32)
         else:
             tensors[name] = (rng.uniform(0.8, 1.2, shape) * _step(name, layer)).astype(np.float32)

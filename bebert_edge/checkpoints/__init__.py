@@ -183,11 +183,17 @@ def _read_member(
         labels=None if options.labels is None else tuple(options.labels),
         text_pair=_is_on_pairs(config) if options.text_pair is None else options.text_pair,
         max_length=options.max_length,
+        embeddings=options.embeddings,
     )
     try:
         member = family.read(source)
     except FormatError as error:
         raise CheckpointError(f"{file.config} cannot be packed: {error}") from error
+    if options.embeddings not in (None, member.quantization.embeddings):
+        raise CheckpointError(
+            f"{file.tensors} has {member.quantization.embeddings} word embeddings, not {options.embeddings}: "
+            "leave out --embeddings, or pass it to 'bebert-edge train'"
+        )
     check_vocabulary(tokenizer, member.tokenizer, member.encoder.vocab_size)
     if options.text_pair not in (None, member.task.text_pair):
         trained = "pairs of texts" if member.task.text_pair else "single texts"

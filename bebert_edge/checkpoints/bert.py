@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_edge import groups
 from bebert_edge.bits import pack_bits
 from bebert_edge.checkpoints.member import Member
 from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
@@ -120,6 +121,26 @@ def binary(prefix: str, latent: Floats) -> Tensors:
     yield f"{prefix}.scale", scale
 
 
+def kind_of_words(source: Source) -> str:
+    """How word embeddings are to be stored: as they were trained for, or, if not binary, as the user said."""
+    kind: str = source.config[SECTION].get("embeddings", "binary")
+    return kind if kind == "binary" or source.embeddings is None else source.embeddings
+
+
+def words(read: Reader, name: str, shape: EncoderConfig, kind: str) -> Tensors:
+    """Word embeddings of this kind, of a latent table."""
+    table, target = read(name, shape.vocab_size, shape.embedding_size), "embeddings.word"
+    if kind == "binary":
+        yield from binary(target, table)
+    elif kind in tuple(groups.BITS):
+        codes, scale = groups.quantize(table, kind)
+        yield f"{target}.codes", codes
+        yield f"{target}.scale", scale
+    else:
+        kinds = ", ".join(("binary", *groups.BITS))
+        raise CheckpointError(f"{read.path}: {SECTION}.embeddings is {kind!r}, expected one of {kinds}")
+
+
 def weights(prefix: str, latent: Floats, kept: Mapping[str, str]) -> Tensors:
     """The packed weights of a linear: binary rows, or what it keeps."""
     kind = kept.get(prefix)
@@ -168,9 +189,10 @@ def _tensors(
     task: TaskConfig,
     labels: int,
     kept: Mapping[str, str],
+    embeddings: str,
 ) -> Tensors:
     h, width = shape.hidden_size, shape.embedding_size
-    yield from binary("embeddings.word", read("bert.embeddings.word_embeddings.weight", shape.vocab_size, width))
+    yield from words(read, "bert.embeddings.word_embeddings.weight", shape, embeddings)
     yield from tables(read, shape, trained_positions)
     if shape.projected:
         yield from _linear(read, "embeddings.projection", "bert.embeddings.projection", width, h, kept)
@@ -204,10 +226,11 @@ def read(source: Source) -> Member:
         embedding_size=section.get("embedding_size", 0),
         distinct_layers=section.get("distinct_layers", 0),
     )
+    embeddings = kind_of_words(source)
     read = Reader(source)
     kept = read_kept(section, path)
-    tensors = dict(_tensors(read, shape, trained_positions, task, len(labels), kept))
+    tensors = dict(_tensors(read, shape, trained_positions, task, len(labels), kept, embeddings))
     read.finish()
     check_kept(kept, tensors, path)
-    quantization = replace(QuantizationConfig.for_bits(bits, shape), weights=kept)
+    quantization = replace(QuantizationConfig.for_bits(bits, shape, embeddings), weights=kept)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from bebert_edge.checkpoints.bert import SECTION, binary, check_kept, read_kept, read_section, read_step, weights
+from bebert_edge.checkpoints.bert import (
+    SECTION,
+    check_kept,
+    kind_of_words,
+    read_kept,
+    read_section,
+    read_step,
+    weights,
+    words,
+)
 from bebert_edge.checkpoints.member import Member
 from bebert_edge.checkpoints.parts import Tensors, classifier
 from bebert_edge.checkpoints.source import Reader, Source
@@ -57,9 +66,9 @@ def _layer(read: Reader, i: int, shape: EncoderConfig, kept: Mapping[str, str]) 
     yield from _norm(read, f"{target}.ffn_norm", after, h)
 
 
-def _tensors(read: Reader, shape: EncoderConfig, labels: int, kept: Mapping[str, str]) -> Tensors:
+def _tensors(read: Reader, shape: EncoderConfig, labels: int, kept: Mapping[str, str], embeddings: str) -> Tensors:
     h = shape.hidden_size
-    yield from binary("embeddings.word", read("model.embeddings.tok_embeddings.weight", shape.vocab_size, h))
+    yield from words(read, "model.embeddings.tok_embeddings.weight", shape, embeddings)
     yield from _norm(read, "embeddings.norm", "model.embeddings.norm", h)
     for i in range(shape.layers):
         yield from _layer(read, i, shape, kept)
@@ -122,8 +131,9 @@ def read(source: Source) -> Member:
     )
     read = Reader(source)
     kept = read_kept(source.config[SECTION], path)
-    tensors = dict(_tensors(read, shape, len(labels), kept))
+    embeddings = kind_of_words(source)
+    tensors = dict(_tensors(read, shape, len(labels), kept, embeddings))
     read.finish()
     check_kept(kept, tensors, path)
-    quantization = replace(QuantizationConfig.for_bits(bits, shape), weights=kept)
+    quantization = replace(QuantizationConfig.for_bits(bits, shape, embeddings), weights=kept)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

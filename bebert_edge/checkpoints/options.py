@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bebert_edge.config import ALL_COMBINATIONS
 from bebert_edge.errors import CheckpointError
+from bebert_edge.groups import BITS
 
 AUTO = "auto"
 
@@ -25,6 +26,7 @@ class Options:
         labels: Names of the labels, one for each row of the classifier.
         text_pair: Whether an input is two texts.
         max_length: Tokens of the longest input.
+        embeddings: How word embeddings are stored, where they were trained in full precision: `int8` or `int4`.
         tokenizer: A directory with `tokenizer.json` or `vocab.txt`, or such a file.
 
     Raises:
@@ -38,11 +40,16 @@ class Options:
     text_pair: bool | None = None
     max_length: int | None = None
     tokenizer: str | os.PathLike[str] | None = None
+    embeddings: str | None = None
 
     def __post_init__(self) -> None:
         if self.alpha is not None and not (self.alpha and all(0 < weight < math.inf for weight in self.alpha)):
             raise CheckpointError(f"alpha is {list(self.alpha)}, expected numbers > 0, one for each member (--alpha)")
         if self.combination not in (None, *ALL_COMBINATIONS):
             raise CheckpointError(f"combination is {self.combination!r}, expected one of {', '.join(ALL_COMBINATIONS)}")
+        if self.embeddings not in (None, *BITS):
+            raise CheckpointError(
+                f"embeddings is {self.embeddings!r}, expected one of {', '.join(BITS)} (--embeddings)"
+            )
         if self.labels is not None and (len(set(self.labels)) < len(self.labels) or not all(self.labels)):
             raise CheckpointError(f"labels are {list(self.labels)}, expected different names, none empty (--labels)")

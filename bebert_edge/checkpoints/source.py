@@ -47,6 +47,7 @@ class Source:
         labels: Names of the labels, if the user gave some.
         text_pair: Whether an input is two texts.
         max_length: Tokens of the longest input, if the user said.
+        embeddings: How to store word embeddings that were trained in full precision, if the user said.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Source:
     labels: tuple[str, ...] | None = None
     text_pair: bool = False
     max_length: int | None = None
+    embeddings: str | None = None
 
     def integer(self, key: str, default: int | None = None) -> int:
         """A size of the configuration: an integer >= 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,13 @@ from bebert_edge.cli._shared import Combination, note
 
 if TYPE_CHECKING:
     from bebert_edge.checkpoints import Options
+
+
+class WordEmbeddings(str, Enum):
+    """How word embeddings that are not binary are stored."""
+
+    int8 = "int8"
+    int4 = "int4"
 
 
 _PANEL = "What the checkpoints do not say themselves"
@@ -51,6 +59,12 @@ MaxLength = Annotated[
     int | None,
     typer.Option(min=2, help="Tokens of the longest input: as many as positions, at most 512.", rich_help_panel=_PANEL),
 ]
+Embeddings = Annotated[
+    WordEmbeddings | None,
+    typer.Option(
+        help="Bits of word embeddings that were trained in full precision (train --embeddings).", rich_help_panel=_PANEL
+    ),
+]
 Tokenizer = Annotated[
     Path | None,
     typer.Option(help="A tokenizer.json or vocab.txt, or a directory with one.", rich_help_panel=_PANEL),
@@ -65,6 +79,7 @@ def checkpoint_options(
     text_pair: bool | None,
     max_length: int | None,
     tokenizer: Path | None,
+    embeddings: WordEmbeddings | None,
 ) -> Options:
     """What these options say.
 
@@ -81,6 +96,7 @@ def checkpoint_options(
         text_pair=text_pair,
         max_length=max_length,
         tokenizer=tokenizer,
+        embeddings=None if embeddings is None else embeddings.value,
     )
 
 

@@ -27,6 +27,14 @@ class Device(str, Enum):
     cpu = "cpu"
 
 
+class Embeddings(str, Enum):
+    """How word embeddings are stored."""
+
+    binary = "binary"
+    int8 = "int8"
+    int4 = "int4"
+
+
 def prepare_training(threads: int | None) -> None:
     """Sets the CPU threads, and leaves stderr to our own messages."""
     import torch

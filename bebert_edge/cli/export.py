@@ -12,6 +12,7 @@ import typer
 from bebert_edge.cli._checkpoints import (
     Alpha,
     Combine,
+    Embeddings,
     Family,
     Labels,
     MaxLength,
@@ -42,6 +43,7 @@ def export(
     text_pair: TextPair = None,
     max_length: MaxLength = None,
     tokenizer: Tokenizer = None,
+    embeddings: Embeddings = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="How to print.")] = OutputFormat.table,
 ) -> None:
@@ -50,7 +52,7 @@ def export(
 
     from bebert_edge.exporters import export
 
-    options = checkpoint_options(family, alpha, combination, labels, text_pair, max_length, tokenizer)
+    options = checkpoint_options(family, alpha, combination, labels, text_pair, max_length, tokenizer, embeddings)
     with Console(stderr=True).status("starting") as status:
         report = export(source, output, options=options, verify=verify, overwrite=overwrite, progress=status.update)
     print_notes(report.notes)

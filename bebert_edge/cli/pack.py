@@ -11,6 +11,7 @@ import typer
 from bebert_edge.cli._checkpoints import (
     Alpha,
     Combine,
+    Embeddings,
     Family,
     Labels,
     MaxLength,
@@ -45,6 +46,7 @@ def pack(
     text_pair: TextPair = None,
     max_length: MaxLength = None,
     tokenizer: Tokenizer = None,
+    embeddings: Embeddings = None,
     trim_vocabulary: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +71,7 @@ def pack(
     """Pack checkpoints: one bit a weight, all members in one directory."""
     from bebert_edge.shrinking import halve_tables
 
-    options = checkpoint_options(family, alpha, combination, labels, text_pair, max_length, tokenizer)
+    options = checkpoint_options(family, alpha, combination, labels, text_pair, max_length, tokenizer, embeddings)
     ensemble, notes = _read(list(checkpoints), options)
     if join:
         ensemble, more = _joined(ensemble, join, options)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bebert_edge.cli._shared import note
-from bebert_edge.cli._training import Device, Precision, prepare_training, training_progress
+from bebert_edge.cli._training import Device, Embeddings, Precision, prepare_training, training_progress
 from bebert_edge.errors import TrainingError
 
 
@@ -19,6 +19,9 @@ def pretrain(
     backbone: Annotated[str, typer.Option(help="The BERT to distil: a directory or a name on the hub.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory for the base.")],
     bits: Annotated[int, typer.Option(help="Bits of activations: 1, 2, 4 or 8. Weights have 1.")] = 4,
+    embeddings: Annotated[
+        Embeddings, typer.Option(help="Word embeddings: binary, or of full precision until packed in 8 or 4 bits.")
+    ] = Embeddings.binary,
     initial: Annotated[
         str | None, typer.Option(help="What to start from in place of the backbone, e.g. a base with more bits.")
     ] = None,
@@ -72,6 +75,7 @@ def pretrain(
             initial=initial,
             max_length=max_length,
             precision=precision.value,
+            embeddings=embeddings.value,
             device=device.value,
             progress=progress,
         )

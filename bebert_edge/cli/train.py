@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bebert_edge.cli._shared import Combination, note
-from bebert_edge.cli._training import Device, Precision, prepare_training, training_progress
+from bebert_edge.cli._training import Device, Embeddings, Precision, prepare_training, training_progress
 from bebert_edge.errors import TrainingError
 
 
@@ -112,6 +112,9 @@ def train(
         list[str] | None,
         typer.Option(help="Linears that keep more than one bit a weight, e.g. 'layers.0.*=int8'; may be repeated."),
     ] = None,
+    embeddings: Annotated[
+        Embeddings, typer.Option(help="Word embeddings: binary, or of full precision until packed in 8 or 4 bits.")
+    ] = Embeddings.binary,
     method: Annotated[
         Method | None,
         typer.Option(help="How members come to differ.", show_default="boost, or independent by task"),
@@ -209,6 +212,7 @@ def train(
         members=members,
         bits=bits,
         keep=tuple(keep or ()),
+        embeddings=embeddings.value,
         method=method.value,
         distill=distill.value,
         first_distill=None if first_distill is None else first_distill.value,

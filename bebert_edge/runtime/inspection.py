@@ -11,6 +11,7 @@ from typing import Any
 
 from bebert_edge.config import EnsembleConfig, QuantizationConfig
 from bebert_edge.errors import ModelError
+from bebert_edge.groups import GROUP
 from bebert_edge.kept_weights import describe
 from bebert_edge.metadata import read_metadata
 from bebert_edge.runtime.onnx_file import read_outline
@@ -102,9 +103,11 @@ def quantization_by_layer(quantization: QuantizationConfig, repeated: int = 1) -
         else:
             runs.append((i, i, text))
     described = {f"layers {a}-{b}" if a < b else f"layer {a}": text for a, b, text in runs}
-    projection = {} if quantization.projection is None else {"projection": quantization.projection}
+    before = {"projection": quantization.projection} if quantization.projection else {}
+    if quantization.embeddings != "binary":
+        before = {"word embeddings": f"{quantization.embeddings}, in groups of {GROUP} channels", **before}
     kept = {f"{kind} weights": ", ".join(names) for kind, names in describe(quantization.weights).items() if names}
-    return {**projection, **described, "pooler": quantization.pooler, **kept}
+    return {**before, **described, "pooler": quantization.pooler, **kept}
 
 
 def _parts(path: Path, size: int, stated: Mapping[str, int]) -> dict[str, int]:

@@ -37,6 +37,7 @@ def train_base(
     max_length: int = 128,
     replaced: float = 0.2,
     precision: str = "auto",
+    embeddings: str = "binary",
     device: str = "auto",
     progress: Progress | None = None,
 ) -> None:
@@ -55,6 +56,7 @@ def train_base(
         max_length: Tokens of the longest text.
         replaced: Share of tokens replaced by others with similar embeddings.
         precision: As for `binarize`.
+        embeddings: As for `make_student`.
         device: `auto` or `cpu`.
         progress: Called after every step.
 
@@ -66,10 +68,10 @@ def train_base(
     torch.manual_seed(schedule.seed)
     teacher = load_float(backbone, [LABEL], "regression", new_head=True).eval()
     data = _encode(texts, tokenizer, max_length)
-    model = make_student(teacher, bits, initial=initial, seed=schedule.seed, precision=precision)
+    model = make_student(teacher, bits, initial=initial, seed=schedule.seed, precision=precision, embeddings=embeddings)
     objective = Objective(distill="layers", teacher=teacher, replaced=replaced, logits=False, precision=precision)
     # Named after all that the result depends on: a run with other arguments must not go on from these checkpoints.
-    run = [texts, str(backbone), str(initial), bits, asdict(schedule), max_length, replaced, precision]
+    run = [texts, str(backbone), str(initial), bits, asdict(schedule), max_length, replaced, precision, embeddings]
     digest = hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16]
     checkpoints = output.with_name(f".{output.name}-{digest}")
     fit(model, data, schedule, objective, device=device, checkpoints=checkpoints, progress=progress, name="base")

@@ -68,6 +68,7 @@ def write_card(
         "",
         f"{options.members} binary BERTs: one bit a weight, {options.bits} bits an activation.",
         *([f"Linears that keep more bits a weight: {', '.join(options.keep)}."] if options.keep else []),
+        *([f"Word embeddings are {options.embeddings}."] if options.embeddings != "binary" else []),
         f"Made by {_METHODS[options.method]}.",
         f"The answer is the weighted mean of their {options.combination}, at temperature {result.temperature:.4f}.",
         "",

@@ -232,6 +232,7 @@ class _Run:
             precision=self.options.precision,
             ternary=ternary,
             weights=self.weights,
+            embeddings=self.options.embeddings,
         )
 
     def start(self, initial: str | Path | None) -> list[PreTrainedModel]:

@@ -24,6 +24,7 @@ from bebert_edge.training.families.conversion import to_bert
 from bebert_edge.training.kept import keep, kept_weights
 from bebert_edge.training.modules import pooler_activation
 from bebert_edge.training.tasks import TASKS, Task, TextClassification
+from bebert_edge.training.words import store_words, stored_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -134,7 +135,7 @@ def save_member(
         settings |= {"pooling": model.config.pooling}
     for name in ("_name_or_path", "pooler_activation", *settings):
         config.pop(name, None)
-    weights = kept_weights(model)
+    weights, words = kept_weights(model), stored_words(model)
     config |= {
         "architectures": [architecture(model.config).class_of(TASKS[task].model).__name__],
         "dtype": "float32",
@@ -152,7 +153,8 @@ def save_member(
         | ({} if task == TextClassification.name else {"task": task})
         | ({} if activation == "tanh" else {"pooler_activation": activation})
         | settings
-        | ({"weights": weights} if weights else {}),
+        | ({"weights": weights} if weights else {})
+        | ({"embeddings": words} if words != "binary" else {}),
     }
     tensors = _tensors(model)
     directory = Path(directory).resolve()
@@ -235,6 +237,7 @@ def load_member(directory: str | Path) -> PreTrainedModel:
         parts, kind = architecture(config), TASKS[task].model
         model = binarize(parts.new_model(parts.config_class.from_dict(config), kind), section["bits"])
         keep(model, section.get("weights", {}))
+        store_words(model, section.get("embeddings", "binary"))
         model.load_state_dict(tensors)
     except (AttributeError, RuntimeError, KeyError, TypeError, ValueError, TrainingError) as error:
         raise CheckpointError(

@@ -21,6 +21,7 @@ from transformers.models.bert.modeling_bert import BertEmbeddings, BertSelfAtten
 
 from bebert_edge.training.kept import kept_rows
 from bebert_edge.training.quantization import Quantizer
+from bebert_edge.training.words import rounded_rows
 
 ATTENTION = "bebert_binary"
 
@@ -183,17 +184,29 @@ def binarize_linear(linear: nn.Linear, quantizer: Quantizer, shared: bool = Fals
 
 
 class BinaryEmbedding(nn.Embedding):
-    """An embedding table with one bit a weight and one scale a row; its gradient is sparse."""
+    """An embedding table with one bit a weight and one scale a row; its gradient is sparse.
+
+    If it is `kept`, it is of full precision in training, and what `rounded_rows` makes of that in evaluation.
+    """
 
     ternary: bool = False
+    kept: str | None = None
+
+    def values(self, latent: Tensor) -> Tensor:
+        """What rows of latent weights are in evaluation."""
+        if self.kept:
+            return rounded_rows(latent, self.kept)
+        signs, scale = (ternarize_rows if self.ternary else binarize_rows)(latent)
+        return signs * scale[..., None]
 
     def forward(self, ids: Tensor) -> Tensor:
         if not self.training:
-            signs, scale = (ternarize_rows if self.ternary else binarize_rows)(F.embedding(ids, self.weight))
-            return signs * scale[..., None]
+            return self.values(F.embedding(ids, self.weight))
         unique, inverse = ids.unique(return_inverse=True)
         # Several processes can only reduce dense gradients; the optimizer makes them sparse again.
         rows = F.embedding(unique, self.weight, sparse=not (dist.is_available() and dist.is_initialized()))
+        if self.kept:
+            return F.embedding(inverse, rows)
         rows = rows - rows.mean(1, keepdim=True)
         signs, scale = _training_rows(rows.detach(), "ternary" if self.ternary else "binary", rows.dtype)
         binary = rows + (signs * scale[:, None] - rows).detach()

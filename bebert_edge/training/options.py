@@ -13,6 +13,7 @@ from bebert_edge.training.augmentation import REPLACE_BY
 from bebert_edge.training.distillation import DISTILL
 from bebert_edge.training.quantization import BITS, PRECISIONS
 from bebert_edge.training.trainer import Schedule
+from bebert_edge.training.words import EMBEDDINGS
 
 METHODS = ("boost", "bag", "snapshot", "independent")
 BOOST_BY = ("weights", "resampling")
@@ -28,6 +29,8 @@ class TrainingOptions:
         members: Members of the ensemble.
         bits: Bits of every activation that enters a matrix product; weights have one.
         keep: Linears whose weights have more, as texts `PATTERN=int8` or `PATTERN=float16` (`kept_weights.choose`).
+        embeddings: How word embeddings are stored: `binary`, trained as such, or `int8` or `int4`, trained in full
+            precision.
         method: How members come to differ. `boost`: each sees more of the mistakes before it (SAMME, or AdaBoost.R2
             for regression). `bag`: each has its own bootstrap sample. `snapshot`: one run whose learning rate starts
             again for every member (Huang et al., 2017). `independent`: other seeds.
@@ -70,6 +73,7 @@ class TrainingOptions:
     members: int = 2
     bits: int = 4
     keep: tuple[str, ...] = ()
+    embeddings: str = "binary"
     method: str = "boost"
     distill: str = "layers"
     first_distill: str | None = None
@@ -110,6 +114,7 @@ class TrainingOptions:
         among("bits", BITS)
         for text in self.keep:
             parse_keep(text)
+        among("embeddings", EMBEDDINGS)
         among("method", METHODS)
         among("distill", DISTILL)
         among("first_distill", (None, *DISTILL))

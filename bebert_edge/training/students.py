@@ -17,6 +17,7 @@ from bebert_edge.training.latent import load_model
 from bebert_edge.training.modules import pooler_activation
 from bebert_edge.training.quantization import Quantizer
 from bebert_edge.training.splitting import continue_from
+from bebert_edge.training.words import start_words, store_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +37,7 @@ def make_student(
     precision: str = "auto",
     ternary: bool = False,
     weights: Mapping[str, str] | None = None,
+    embeddings: str = "binary",
     task: str = "text-classification",
 ) -> PreTrainedModel:
     """A binarized copy of a model, ready to be trained.
@@ -50,6 +52,7 @@ def make_student(
         precision: As for `binarize`.
         ternary: As for `binarize`.
         weights: Types of the weights of linears that keep more than one bit, by name (`kept.keep`).
+        embeddings: How word embeddings will be stored: `binary`, or `int8` or `int4` after training in full precision.
         task: Of the head that a float model gets where `initial` is a directory.
 
     Raises:
@@ -74,11 +77,13 @@ def make_student(
         config.pooler_activation = pooler_activation(head.config)
     model = binarize(type(teacher)(config), bits, precision, ternary=ternary)
     keep(model, weights or {})
+    store_words(model, embeddings)
     for name, part in model.base_model.named_children():
         _take(part, getattr((head if name == "pooler" else source).base_model, name))
     for name, part in model.named_children():
         if name != model.base_model_prefix:
             _take(part, getattr(head, name))
+    start_words(model, source)
     return model
 
 

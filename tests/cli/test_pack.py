@@ -17,6 +17,7 @@ from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ExportError
 from bebert_edge.exporters import export
 from checkpoints import bibert_oracle as bibert
+from latent import write_latent_ensemble
 from support import VOCABULARY
 
 Command = Callable[..., Any]
@@ -127,3 +128,37 @@ def test_a_packed_ensemble_takes_no_options(command: Command, published: Path, t
     assert "run 'bebert-edge pack' again" in done.err
     with pytest.raises(ExportError, match="the source is a packed ensemble"):
         export(PackedEnsemble.load(tmp_path / "packed"), tmp_path / "model.onnx", options=Options(labels=("a", "b")))
+
+
+@pytest.mark.parametrize("kind", [None, "int4"])
+def test_word_embeddings_of_full_precision_are_stored_in_8_or_4_bits(
+    command: Command, kind: str | None, tmp_path: Path
+) -> None:
+    latent = write_latent_ensemble(tmp_path / "latent", bits=4, embeddings="int8")
+    options = () if kind is None else ("--embeddings", kind)
+    done = command("pack", latent, "-o", tmp_path / "packed", *options)
+    assert done.code == 0, done.err
+    assert "word embedding codes" in done.out
+    done = command(
+        "export", latent, "-o", tmp_path / "model.onnx", *options, "--format", "json"
+    )  # and compares with torch
+    assert done.code == 0, done.err
+    checks = {check["name"]: check["passed"] for check in json.loads(done.out)["checks"]}
+    assert not [name for name, passed in checks.items() if passed is False]
+    assert any("PyTorch" in name and passed for name, passed in checks.items()), checks
+    words = 2 * len(VOCABULARY)
+    for path in (tmp_path / "packed", tmp_path / "model.onnx"):
+        found = json.loads(command("inspect", path, "--format", "json").out)
+        assert found["quantization"]["word embeddings"] == f"{kind or 'int8'}, in groups of 64 channels"
+        assert found["bytes"]["word embedding codes"] == words * (32 if kind is None else 16)
+        assert found["bytes"]["word embedding scales"] == words * 4
+
+
+def test_binary_word_embeddings_cannot_be_rounded(command: Command, published: Path, tmp_path: Path) -> None:
+    for checkpoint in (published, write_latent_ensemble(tmp_path / "latent", bits=4)):
+        done = command("pack", checkpoint, "-o", tmp_path / "packed", "--embeddings", "int8")
+        assert done.code == 1
+        assert "has binary word embeddings, not int8: leave out --embeddings, or pass it to" in " ".join(
+            done.err.split()
+        )
+        assert not (tmp_path / "packed").exists()

@@ -47,6 +47,7 @@ def test_a_saved_ensemble_loads_as_it_was(bits: int, tmp_path: Path) -> None:
         {"token_types": 0, "structure": {"norm": "pre", "gated": True, "pooler_norm": True}},
         {"head_size": 8, "structure": {"rotary_bases": (160000, 1e4)}},
         {"layers": 6, "distinct_layers": 3},
+        {"embeddings": "int4", "embedding_size": 7},
     ],
 )
 def test_every_structure_loads_as_it_was(structure: dict[str, Any], tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
     written = json.loads((saved / "config.json").read_text())
     keys = {*written, *written["encoder"], *written["quantization"], *written["quantization"]["layers"][0]}
     unusual = {"combination", "temperature", "head_size", "pooler_activation", "terms", "fused_qkv", "scores"}
-    unusual |= {"ranges", "embedding_size", "projection", "distinct_layers"}
+    unusual |= {"ranges", "embedding_size", "projection", "distinct_layers", "embeddings"}
     unusual |= {"norm", "gated", "rotary_bases", "pooler_norm"}
     assert not keys & unusual
 
@@ -90,6 +91,7 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
         ("encoder", "rotary_bases", 1e4, "encoder.rotary_bases is 10000.0, expected 2 numbers >= 1"),
         ("quantization", "terms", 3, "quantization.terms is 3, expected 1 or 2"),
         ("quantization", "fused_qkv", 1, "quantization.fused_qkv is 1"),
+        ("quantization", "embeddings", "int2", "quantization.embeddings is 'int2', expected one of ('binary', 'int8'"),
         ("encoder", "distinct_layers", 3, "encoder.distinct_layers is 3, expected a divisor of layers 2"),
         ("encoder", "distinct_layers", 1, "quantization.layers is 'a list of 2', expected a list of 1"),
         ("encoder", "embedding_size", 0.5, "encoder.embedding_size is 0.5"),

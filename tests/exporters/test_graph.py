@@ -21,6 +21,8 @@ from bebert_edge.config import LayerQuantization
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ModelError, NativeLibraryError
 from bebert_edge.exporters import build_model
+from bebert_edge.lowering import lower
+from bebert_edge.shrinking import halve_tables
 from support import random_batch, random_ensemble
 
 BIBERT = LayerQuantization("sign", "sign", "bool", "ternary", "sign", "ternary")
@@ -46,6 +48,9 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "narrow embeddings, two terms": {"embedding_size": 10, "terms": 2},
     "shared layers": {"layers": 4, "distinct_layers": 2},
     "shared layers, apart": {"layers": 3, "distinct_layers": 1, "fused_qkv": False, "bits": 1},
+    "int8 words": {"embeddings": "int8"},
+    "int4 words": {"embeddings": "int4", "shared_embeddings": True},
+    "int4 words, odd and wider than a group": {"embeddings": "int4", "embedding_size": 131, "terms": 2},
     "two terms, apart": {"bits": 1, "terms": 2, "fused_qkv": False},
     "no token types": {"token_types": 0},
     "norms before": {"structure": {"norm": "pre"}},
@@ -285,6 +290,22 @@ def test_tables_that_members_share_are_stored_once() -> None:
     for native in (False, True):
         found = session(build_model(ensemble)[0], native=native).run(None, feed)
         np.testing.assert_allclose(found[1], expected(ensemble, feed)[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_word_embeddings_in_groups_are_the_reference_s_bit_for_bit(kind: str, half: bool) -> None:
+    ensemble = random_ensemble(embeddings=kind, embedding_size=131)
+    ensemble = halve_tables(ensemble) if half else ensemble
+    feed = random_batch(ensemble, [5, 1, 14])
+    model, parts = build_model(ensemble)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("embeddings.word", onnx.TensorProto.FLOAT, None))
+    (found,) = session(model).run(["embeddings.word"], feed)
+    (table,) = lower(ensemble).embedding.words
+    np.testing.assert_array_equal(found, table.rows(feed["input_ids"][feed["attention_mask"] != 0]))
+    sizes = ensemble.size()
+    for part in ("word embedding codes", "word embedding scales"):
+        assert parts[part] == sizes[part]
 
 
 @pytest.mark.parametrize("fused_qkv", [True, False])

@@ -163,8 +163,17 @@ def test_long_pairs_are_cut_as_transformers_cuts_them(model_type):
         assert found.ids == wanted, (text, pair)
 
 
-@pytest.mark.parametrize("model_type", ["roberta", "distilbert", "electra small", "albert", "modernbert"])
-def test_training_from_another_family(model_type, tmp_path):
+@pytest.mark.parametrize(
+    ("model_type", "embeddings"),
+    [
+        ("roberta", "binary"),
+        ("distilbert", "int8"),
+        ("electra small", "int4"),
+        ("albert", "binary"),
+        ("modernbert", "int4"),
+    ],
+)
+def test_training_from_another_family(model_type, embeddings, tmp_path):
     backbone = write_tiny(tmp_path / "backbone", model_type)
     texts = ["a good film", "a bad film", "it was very good", "it was bad"] * 4
     schedule = Schedule(steps=2, batch_size=8, learning_rate=1e-3, seed=0)
@@ -179,6 +188,7 @@ def test_training_from_another_family(model_type, tmp_path):
         teacher_epochs=1,
         calibration_share=0.0,
         stages=(8,),
+        embeddings=embeddings,
     )
     examples = Examples(texts, None, [1, 0] * 8, ["negative", "positive"])
     train(examples, tmp_path / "out", options, backbone=backbone, initial=tmp_path / "base")
@@ -190,6 +200,7 @@ def test_training_from_another_family(model_type, tmp_path):
         "model.layers.1.mlp.Wo.weight" if model_type == "modernbert" else "bert.encoder.layer.1.output.dense.weight"
     )
     assert (second in state) == (model_type != "albert")  # its layers are one
+    assert load(tmp_path / "out").config.quantization.embeddings == embeddings
     report = export(tmp_path / "out", tmp_path / "model.onnx")
     assert not [check for check in report.checks if check.passed is False]
     with torch.no_grad():
