@@ -53,7 +53,7 @@ class TorchMembers:
     """The torch models that an ensemble was packed from, or why there are none.
 
     Attributes:
-        models: One callable per member, as transformers' sequence classifiers.
+        models: One callable per member, as transformers' models for the task.
         reason: Why `models` is empty.
     """
 
@@ -168,8 +168,17 @@ def _check_torch(
 
     with torch.no_grad():
         inputs = {key: torch.from_numpy(array) for key, array in feed.items()}
-        member_logits = np.stack([model(**inputs).logits.float().numpy() for model in members.models])
+        member_logits = np.stack([_torch_logits(model(**inputs)) for model in members.models])
+    if ensemble.config.task.answers_tokens:
+        member_logits *= feed["attention_mask"][..., None]
     return compare.close(name, found, (combine(member_logits, ensemble.config), member_logits))
+
+
+def _torch_logits(output: Any) -> Floats:
+    """Logits as docs/format.md has them: transformers keeps those of an answer's start and end apart."""
+    spans = hasattr(output, "start_logits")
+    logits = np.stack([output.start_logits, output.end_logits], -1) if spans else output.logits.numpy()
+    return np.asarray(logits, np.float32)
 
 
 @dataclass(frozen=True)

@@ -125,11 +125,13 @@ def run(
 
 def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_: str, batch_size: int) -> Iterator[Any]:
     """Writes the answers of the model's task, and passes them on."""
-    from bebert_edge.cli import _answers, _embeddings, _ranking
+    from bebert_edge.cli import _answers, _embeddings, _entities, _ranking
     from bebert_edge.errors import RuntimeInputError
 
     task = model.config.task
     writers: dict[str, Any] = _embeddings.WRITERS if task.embeds else _answers.WRITERS
+    if task.answers_tokens:
+        writers = _entities.WRITERS
     if query is not None:
         writers = _ranking.WRITERS
     if format_ not in writers:

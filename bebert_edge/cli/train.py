@@ -18,6 +18,7 @@ class TaskName(str, Enum):
     """What the model answers."""
 
     text_classification = "text-classification"
+    token_classification = "token-classification"
     reranking = "reranking"
     sentence_embedding = "sentence-embedding"
 

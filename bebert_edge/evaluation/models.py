@@ -19,6 +19,7 @@ from bebert_edge.checkpoints.pooling import MODULES_FILE
 from bebert_edge.ensemble import is_packed
 from bebert_edge.errors import EvaluationError, ModelError
 from bebert_edge.runtime.text import EncodedText
+from bebert_edge.runtime.windows import WindowEncoder
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -188,6 +189,14 @@ class EvaluatedModel(ABC):
                 f"{self.path} reads single texts: name their column, --text-column NAME, and no second"
             )
 
+    def windows(self) -> WindowEncoder:
+        """The tokenizer for tasks on tokens.
+
+        Raises:
+            EvaluationError: It is a model for other tasks.
+        """
+        raise EvaluationError(f"{self.path} is a model for {self.task}, which has no answers for tokens")
+
     @abstractmethod
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """Tokenizes texts as the model reads them, cut to its longest input."""
@@ -196,7 +205,7 @@ class EvaluatedModel(ABC):
     def run(
         self, batch: Sequence[EncodedText], index: Sequence[int], noise: EmbeddingNoise | None
     ) -> NDArray[np.floating]:
-        """Logits (or embeddings) `[E, B, C]` of a batch; `index` are the numbers of its texts."""
+        """Logits (or embeddings) `[E, B, C]` of a batch, or `[E, B, S, C]`; `index` are the numbers of its texts."""
 
 
 def pad(batch: Sequence[EncodedText], pad_id: int = 0) -> dict[str, NDArray[np.int64]]:

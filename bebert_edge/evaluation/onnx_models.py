@@ -19,6 +19,7 @@ from bebert_edge.evaluation.models import EmbeddingNoise, EvaluatedModel, pad
 from bebert_edge.runtime.session import OpenModel
 from bebert_edge.runtime.session import open_model as open_session
 from bebert_edge.runtime.text import EncodedText, TextEncoder
+from bebert_edge.runtime.windows import WindowEncoder
 
 NOISE = "embedding_noise"
 """Input of a model that `with_noise` wrote."""
@@ -37,12 +38,17 @@ class _PackedModel(EvaluatedModel):
         self._width, self._outputs = config.task.embeds * config.encoder.hidden_size, config.task.outputs
         self.combination = config.combination
         self.temperature = config.temperature
-        self._encoder = TextEncoder(tokenizer, config.max_length, config.task.text_pair)
+        self._reads = tokenizer, config.max_length, config.task.text_pair
+        self._encoder = TextEncoder(*self._reads)
 
     @property
     def width(self) -> int:
         """See `EvaluatedModel.width`."""
         return self._width or super().width
+
+    def windows(self) -> WindowEncoder:
+        """See `EvaluatedModel.windows`."""
+        return WindowEncoder(*self._reads)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """See `EvaluatedModel.encode`."""

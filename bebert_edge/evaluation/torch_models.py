@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from bebert_edge import checkpoints
 from bebert_edge.checkpoints.files import CONFIG_FILE, TENSOR_FILE, read_json, read_tensors
+from bebert_edge.config import SPAN_LABELS
 from bebert_edge.errors import CheckpointError, EvaluationError
 from bebert_edge.evaluation.models import EmbeddingNoise, EvaluatedModel, pad
 from bebert_edge.runtime.text import EncodedText, TextEncoder
+from bebert_edge.runtime.windows import WindowEncoder
 from bebert_edge.training.families import FAMILIES
 from bebert_edge.training.latent import load_member, load_tokenizer
 from bebert_edge.training.modules import use_pooler_activation
@@ -43,7 +45,7 @@ class _TorchModel(EvaluatedModel):
         for member, model in enumerate(self.models):
             inputs = feed if _has_token_types(model) else {k: v for k, v in feed.items() if k != "token_type_ids"}
             with torch.inference_mode(), self._noisy(model, noise, member, batch, index):
-                logits.append(model(**inputs).logits.float().numpy())
+                logits.append(_logits(model(**inputs)).float().numpy())
         return np.stack(logits)
 
     @contextmanager
@@ -80,8 +82,24 @@ class _TorchModel(EvaluatedModel):
             hook.remove()
 
 
+def _logits(output: Any) -> torch.Tensor:
+    """Logits as docs/format.md has them: for answer spans, starts and ends side by side."""
+    if hasattr(output, "start_logits"):
+        return torch.stack([output.start_logits, output.end_logits], -1)
+    logits: torch.Tensor = output.logits
+    return logits
+
+
 def _has_token_types(model: Any) -> bool:
     return int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
+
+
+_HEADS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+}
+"""Endings of the names of transformers' classes, and what such models are for."""
 
 
 class LatentModel(_TorchModel):
@@ -107,7 +125,12 @@ class LatentModel(_TorchModel):
         self.combination = config.combination
         self.temperature = config.temperature
         self.backend = backend()
-        self._encoder = TextEncoder(packed.tokenizer, config.max_length, config.task.text_pair)
+        self._reads = packed.tokenizer, config.max_length, config.task.text_pair
+        self._encoder = TextEncoder(*self._reads)
+
+    def windows(self) -> WindowEncoder:
+        """See `EvaluatedModel.windows`."""
+        return WindowEncoder(*self._reads)
 
     @property
     def width(self) -> int:
@@ -120,7 +143,7 @@ class LatentModel(_TorchModel):
 
 
 class TransformersModel(_TorchModel):
-    """A single float model: whatever `AutoModelForSequenceClassification` loads from safetensors in a directory.
+    """A single float model: whatever transformers loads from safetensors for one of `_HEADS`.
 
     Raises:
         CheckpointError: transformers cannot load model or tokenizer, or there is no classification head.
@@ -135,21 +158,22 @@ class TransformersModel(_TorchModel):
         max_length: int | None = None,
         problem: str | None = None,
     ) -> None:
-        from transformers import AutoModelForSequenceClassification
+        import transformers
 
         use_threads(threads)
         config = read_json(directory / CONFIG_FILE)
         if not (directory / TENSOR_FILE).is_file() and not (directory / f"{TENSOR_FILE}.index.json").is_file():
             read_tensors(directory)  # its error names what is there instead
         architectures = config.get("architectures") or [""]
-        if not str(architectures[0]).endswith("ForSequenceClassification"):
+        head = next((head for head in _HEADS if str(architectures[0]).endswith(head)), None)
+        if head is None:
             raise CheckpointError(
                 f"{directory} is a {architectures[0] or config.get('model_type')!r}, expected a model for sequence "
-                "classification: fine-tune it first, e.g. with 'bebert-edge train FILE --backbone DIR -o OUT', and "
-                "evaluate OUT/teacher"
+                "classification (or token classification, or question answering): fine-tune it first, e.g. with "
+                "'bebert-edge train FILE --backbone DIR -o OUT', and evaluate OUT/teacher"
             )
         try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            model, info = getattr(transformers, f"AutoModel{head}").from_pretrained(
                 directory, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
         except Exception as error:  # whatever transformers, safetensors or json make of a damaged file
@@ -170,11 +194,18 @@ class TransformersModel(_TorchModel):
                 f"{self.path} has {len(self.labels)} labels, which do not fit --problem {self.problem}: "
                 "a regression has one, a model of classes two or more"
             )
-        self.text_pair = None
+        self.task, self.text_pair = _HEADS[head], None
+        if self.task == "question-answering":
+            self.labels, self.text_pair = SPAN_LABELS, True
         self.weights = (1.0,)
         self.backend = backend()
         self.pad_id = self._tokenizer.pad_token_id or 0
         self.max_length = max_length or longest_input(model.config, self._tokenizer)
+
+    def windows(self) -> WindowEncoder:
+        """See `EvaluatedModel.windows`."""
+        tokenizer: Any = self._tokenizer
+        return WindowEncoder(tokenizer.backend_tokenizer.to_str(), self.max_length, bool(self.text_pair))
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """See `EvaluatedModel.encode`."""

@@ -3,9 +3,20 @@
 
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.embedding import Embedding
+from bebert_edge.runtime.entities import Entity, TokenPrediction
 from bebert_edge.runtime.model import EdgeModel, default_model_path
 from bebert_edge.runtime.prediction import Prediction
 from bebert_edge.runtime.ranking import RankedDocument
 from bebert_edge.runtime.text import Text
 
-__all__ = ["Backend", "EdgeModel", "Embedding", "Prediction", "RankedDocument", "Text", "default_model_path"]
+__all__ = [
+    "Backend",
+    "EdgeModel",
+    "Embedding",
+    "Entity",
+    "Prediction",
+    "RankedDocument",
+    "Text",
+    "TokenPrediction",
+    "default_model_path",
+]

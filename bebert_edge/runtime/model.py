@@ -4,29 +4,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import head_prefix
 from bebert_edge.errors import ModelError, RuntimeInputError
 from bebert_edge.metadata import ModelMetadata
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.embedding import Embedding, embedding
-from bebert_edge.runtime.prediction import Prediction, predict
+from bebert_edge.runtime.entities import TokenPrediction, find_entities, joined
+from bebert_edge.runtime.prediction import predict
 from bebert_edge.runtime.ranking import RankedDocument, rank
 from bebert_edge.runtime.session import open_model
 from bebert_edge.runtime.text import EncodedText, Text, TextEncoder
+from bebert_edge.runtime.windows import Window, WindowedText, WindowEncoder
 
 Numbers = NDArray[np.float32]
+Answers = tuple[Numbers, Numbers]
+"""The ensemble's answer, and its members'."""
 
 WINDOW_BATCHES = 16
 """Batches of input that are sorted by length together: batches of like lengths, bounded memory."""
+
+
+def _entities(
+    text: WindowedText, logits: list[Numbers], members: list[Numbers], config: EnsembleConfig
+) -> TokenPrediction:
+    return find_entities(text, joined(text, logits), joined(text, members), config)
+
+
+_TokenAnswer = Callable[[WindowedText, list[Numbers], list[Numbers], EnsembleConfig], Any]
+_TOKEN_ANSWERS: dict[str, _TokenAnswer] = {"token-classification": _entities}
+"""What tasks on tokens make of a text, of the logits of its windows, and of those of the members."""
 
 
 def default_model_path() -> Path:
@@ -75,7 +92,9 @@ class EdgeModel:
 
     def _use(self, task: str) -> None:
         self._prefix, self.config = head_prefix(task), self.metadata.config.of(task)
-        self._encoder = TextEncoder(self.metadata.tokenizer, self.config.max_length, self.config.task.text_pair)
+        kind = self.config.task
+        encoder = WindowEncoder if kind.answers_tokens else TextEncoder
+        self._encoder = encoder(self.metadata.tokenizer, self.config.max_length, kind.text_pair)
 
     def __repr__(self) -> str:
         return f"EdgeModel({str(self._path)!r}): {self.members} members, {len(self.labels)} labels, {self.backend}"
@@ -123,12 +142,13 @@ class EdgeModel:
         """Tokens of the longest input, special tokens included; what is longer loses its end."""
         return self.metadata.max_length
 
-    def predict(self, texts: Iterable[Text], *, batch_size: int = 32) -> list[Prediction]:
-        """Answers every text, in order.
+    def predict(self, texts: Iterable[Text], *, batch_size: int = 32) -> list[Any]:
+        """Answers every text, in order: with a `Prediction`, or a `TokenPrediction` for token classification.
 
         Args:
             texts: Texts, or (text, pair) tuples if the task is on pairs. An empty text is answered from the special
-                tokens alone; one longer than `max_length` loses its end and is marked as truncated.
+                tokens alone; one longer than `max_length` loses its end and is marked as truncated, but for tasks on
+                tokens, which read it in windows.
             batch_size: Texts per call of onnxruntime. Answers do not depend on it.
 
         Raises:
@@ -137,10 +157,16 @@ class EdgeModel:
         """
         return list(self.stream(texts, batch_size=batch_size))
 
-    def stream(self, texts: Iterable[Text], *, batch_size: int = 32) -> Iterator[Prediction]:
-        """As `predict`, for input of any size: reads a window of texts at a time and yields answers in order."""
+    def stream(self, texts: Iterable[Text], *, batch_size: int = 32) -> Iterator[Any]:
+        """As `predict`, for input of any size: reads some texts at a time and yields answers in order."""
         config = self.config
-        self._expect(config.task.pooled, "has no label for a whole text")
+        self._expect(not config.task.embeds, "gives embeddings: call embed")
+        if config.task.answers_tokens:
+            answer = _TOKEN_ANSWERS[config.task.type]
+            return (
+                answer(text, [a for a, _ in found], [members for _, members in found], config)
+                for text, found in self._read(texts, batch_size)
+            )
         return (predict(text, logits, members, config) for text, logits, members in self._answer(texts, batch_size))
 
     def logits(self, texts: Iterable[Text], *, batch_size: int = 32) -> Numbers:
@@ -205,42 +231,50 @@ class EdgeModel:
     def _answer(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
         """Every text with the ensemble's answer and its members': `[labels]` and `[members, labels]`.
 
-        For tasks on tokens they are `[tokens, labels]` and `[members, tokens, labels]`; for embeddings `[size]` and
-        `[members, H]`.
+        For embeddings they are `[size]` and `[members, H]`.
         """
+        for text, found in self._read(texts, batch_size):
+            ((combined, members),) = found
+            yield text, combined, members
+
+    def _read(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[Any, list[Answers]]]:
+        """Every text as the encoder gives it, with the answers for each of its windows; most tasks have one window."""
         if isinstance(texts, str):
             raise RuntimeInputError("texts is one str, expected a list of them: write [text]")
         if batch_size < 1:
             raise RuntimeInputError(f"batch_size is {batch_size}, expected an integer >= 1")
-        return self._windows(iter(texts), batch_size)
+        return self._read_some(iter(texts), batch_size)
 
-    def _windows(self, texts: Iterator[Text], batch_size: int) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
+    def _read_some(self, texts: Iterator[Text], batch_size: int) -> Iterator[tuple[Any, list[Answers]]]:
         first = 0
         # One text at a time needs no like lengths: a live source then gets each answer at once.
         size = WINDOW_BATCHES * batch_size if batch_size > 1 else 1
-        while window := list(islice(texts, size)):
-            encoded = self._encoder.encode(window, first)
-            yield from self._run_window(encoded, batch_size)
-            first += len(window)
+        while some := list(islice(texts, size)):
+            encoded = self._encoder.encode(some, first)
+            windows = [[text] if isinstance(text, EncodedText) else text.windows for text in encoded]
+            answers = self._run_sorted([window for parts in windows for window in parts], batch_size)
+            for text, parts in zip(encoded, windows, strict=True):
+                yield text, list(islice(answers, len(parts)))
+            first += len(some)
 
-    def _run_window(
-        self, encoded: list[EncodedText], batch_size: int
-    ) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
-        """Texts with their answers, computed in batches of like lengths."""
-        answers: dict[int, tuple[Numbers, Numbers]] = {}
-        by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-        for start in range(0, len(encoded), batch_size):
+    def _run_sorted(
+        self, windows: Sequence[EncodedText | Window], batch_size: int
+    ) -> Iterator[tuple[Numbers, Numbers]]:
+        """The answers for windows in their order, computed in batches of like lengths."""
+        answers: dict[int, Answers] = {}
+        by_length = sorted(range(len(windows)), key=lambda i: len(windows[i].ids))
+        for start in range(0, len(windows), batch_size):
             batch = by_length[start : start + batch_size]
-            combined, members = self._run([encoded[i] for i in batch])
+            combined, members = self._run([windows[i] for i in batch])
             for row, i in enumerate(batch):
                 answers[i] = combined[row], members[:, row]
-        for i, text in enumerate(encoded):
+        for i, window in enumerate(windows):
             combined, members = answers.pop(i)
             if self.config.task.answers_tokens:
-                combined, members = combined[: len(text.ids)], members[:, : len(text.ids)]
-            yield text, combined, members
+                combined, members = combined[: len(window.ids)], members[:, : len(window.ids)]
+            yield combined, members
 
-    def _run(self, batch: list[EncodedText]) -> tuple[Numbers, Numbers]:
+    def _run(self, batch: Sequence[EncodedText | Window]) -> tuple[Numbers, Numbers]:
         shape = len(batch), max(len(text.ids) for text in batch)
         feed = {name: np.zeros(shape, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
         for row, text in enumerate(batch):

@@ -84,7 +84,7 @@ class TextEncoder:
         Raises:
             RuntimeInputError: An item is of the wrong type or cannot be encoded as UTF-8.
         """
-        checked = [self._check(item, first + i) for i, item in enumerate(items)]
+        checked = [check_text(item, first + i, self._text_pair) for i, item in enumerate(items)]
         inputs = [text if pair is None else self._heads(text, pair) for text, pair in checked]
         encodings = self._tokenizer.encode_batch(inputs)
         return [
@@ -109,22 +109,33 @@ class TextEncoder:
             return _cut(text, ends, longer), _cut(pair, pair_ends, keep)
         return _cut(text, ends, keep), _cut(pair, pair_ends, longer)
 
-    def _check(self, item: object, number: int) -> tuple[str, str | None]:
-        expected = "a (text, pair) tuple of two str" if self._text_pair else "a str"
-        parts = item if isinstance(item, (tuple, list)) else (item,)
-        if not all(isinstance(part, str) for part in parts) or len(parts) != 1 + self._text_pair:
+
+def check_text(item: object, number: int, text_pair: bool) -> tuple[str, str | None]:
+    """One input, a text or a (text, pair) tuple, as text and pair.
+
+    Args:
+        item: What the user gave.
+        number: Its number, for messages.
+        text_pair: What is expected.
+
+    Raises:
+        RuntimeInputError: It is something else, or cannot be encoded as UTF-8.
+    """
+    expected = "a (text, pair) tuple of two str" if text_pair else "a str"
+    parts = item if isinstance(item, (tuple, list)) else (item,)
+    if not all(isinstance(part, str) for part in parts) or len(parts) != 1 + text_pair:
+        raise RuntimeInputError(
+            f"input {number} is a {type(item).__name__}, {item!r:.60}; expected {expected}: this model reads those"
+        )
+    for part in parts:
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
             raise RuntimeInputError(
-                f"input {number} is a {type(item).__name__}, {item!r:.60}; expected {expected}: this model reads those"
-            )
-        for part in parts:
-            try:
-                part.encode()
-            except UnicodeEncodeError as error:
-                raise RuntimeInputError(
-                    f"input {number} holds a lone surrogate at character {error.start}, expected text that UTF-8 can "
-                    "hold: read it with the encoding that it was written in"
-                ) from error
-        return parts[0], parts[1] if self._text_pair else None
+                f"input {number} holds a lone surrogate at character {error.start}, expected text that UTF-8 can "
+                "hold: read it with the encoding that it was written in"
+            ) from error
+    return parts[0], parts[1] if text_pair else None
 
 
 def _cut(text: str, ends: list[int], keep: int) -> str:

@@ -146,7 +146,17 @@ def hold_out(groups: Sequence[object], share: float, seed: int) -> set[int]:
     return held_out
 
 
-def _read_text(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The ending of a file's name, without `.gz`."""
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, gzipped or not.
+
+    Raises:
+        TrainingError: It cannot be read, or is not UTF-8.
+    """
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -165,10 +175,10 @@ def _read_text(path: Path) -> str:
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """The records of a file with their line numbers; values are text but in JSON."""
-    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    kind = kind_of(path)
     if kind not in (".tsv", ".csv", ".jsonl"):
         raise TrainingError(f"{path}: unknown file type {kind!r}, expected .tsv, .csv or .jsonl, optionally with .gz")
-    text = _read_text(path)
+    text = read_text(path)
     if kind == ".jsonl":
         return list(_json_rows(path, text))
     limit = csv.field_size_limit(_LONGEST_FIELD)
@@ -276,8 +286,8 @@ def read_texts(
         TrainingError: The file cannot be read, has no texts, or lacks a column.
     """
     path = Path(path)
-    if (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix) == ".txt":
-        lines = [line.strip() for line in _read_text(path).splitlines()]
+    if kind_of(path) == ".txt":
+        lines = [line.strip() for line in read_text(path).splitlines()]
         if not any(lines):
             raise TrainingError(f"{path} has no texts: expected one a line")
         return [(line, None) for line in lines if line]

@@ -36,9 +36,10 @@ def open_task(
     """Reads a task's data.
 
     Args:
-        task: `reranking` or `sentence-embedding`.
+        task: `reranking`, `sentence-embedding` or `token-classification`.
         data: Reranking: a file of queries, documents and relevance. Sentence embeddings: a file of pairs of texts and
-            scores, a directory of a corpus (`read_retrieval`), or the name of a GLUE task of scores.
+            scores, a directory of a corpus (`read_retrieval`), or the name of a GLUE task of scores. Token
+            classification: a file as for `read_tokens`.
         split: Of a directory or a GLUE task.
         text_column: Column of a file's text.
         text_pair_column: Column of the second.
@@ -70,4 +71,10 @@ def open_task(
 
         examples = resolve(data, split, problem="regression", **columns)
         return Similarity(examples.select(range(min(limit or len(examples), len(examples)))), resamples, seed)
-    raise EvaluationError(f"{task} has no evaluation: expected reranking or sentence-embedding")
+    if task == "token-classification":
+        from bebert_edge.evaluation.tasks.entities import Entities
+        from bebert_edge.training.token_files import read_tokens
+
+        tagged = read_tokens(data, token_column=text_column, tag_column=label_column)
+        return Entities(tagged.select(range(min(limit or len(tagged), len(tagged)))), resamples, seed)
+    raise EvaluationError(f"{task} has no evaluation: expected reranking, sentence-embedding or token-classification")

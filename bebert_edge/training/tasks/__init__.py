@@ -12,10 +12,13 @@ from bebert_edge.training.tasks.reranking import Reranking
 from bebert_edge.training.tasks.sentence_embedding import SentenceEmbedding
 from bebert_edge.training.tasks.task import LabelledExamples, Task
 from bebert_edge.training.tasks.text_classification import TextClassification
+from bebert_edge.training.tasks.token_classification import TokenClassification
 
 __all__ = ["TASKS", "LabelledExamples", "Task", "TextClassification", "find", "of"]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (TextClassification, Reranking, SentenceEmbedding)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (TextClassification, TokenClassification, Reranking, SentenceEmbedding)
+}
 
 
 def find(name: str) -> type[Task]:
