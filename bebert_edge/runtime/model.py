@@ -160,11 +160,11 @@ class EdgeModel:
     def stream(self, texts: Iterable[Text], *, batch_size: int = 32) -> Iterator[Any]:
         """As `predict`, for input of any size: reads some texts at a time and yields answers in order."""
         config = self.config
-        self._expect(not config.task.embeds, "gives embeddings: call embed")
+        self._expect(not config.task.embeds, "has no label for a whole text")
         if config.task.answers_tokens:
             answer = _TOKEN_ANSWERS[config.task.type]
             return (
-                answer(text, [a for a, _ in found], [members for _, members in found], config)
+                answer(text, [one for one, _ in found], [members for _, members in found], config)
                 for text, found in self._read(texts, batch_size)
             )
         return (predict(text, logits, members, config) for text, logits, members in self._answer(texts, batch_size))
@@ -233,9 +233,7 @@ class EdgeModel:
 
         For embeddings they are `[size]` and `[members, H]`.
         """
-        for text, found in self._read(texts, batch_size):
-            ((combined, members),) = found
-            yield text, combined, members
+        return ((text, *found[0]) for text, found in self._read(texts, batch_size))
 
     def _read(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[Any, list[Answers]]]:
         """Every text as the encoder gives it, with the answers for each of its windows; most tasks have one window."""
