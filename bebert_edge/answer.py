@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,13 @@ SMALLEST_NORM = np.float32(1e-12)
 def classify(classifier: LoweredClassifier, x: Floats) -> Floats:
     """`x [E, ..., H]` -> member logits `[E, ..., labels]`."""
     return np.asarray(x @ classifier.weight.swapaxes(1, 2) + classifier.bias[:, None], np.float32)
+
+
+def exact_mean(hidden: Floats, offsets: NDArray[np.int64]) -> Floats:
+    """The mean of each sequence's hidden states `[E, B, H]`, in float64 and rounded once: it becomes codes."""
+    wide = hidden.astype(np.float64)
+    means = [wide[:, begin:end].sum(1) / (end - begin) for begin, end in pairwise(offsets)]
+    return np.asarray(np.stack(means, 1) if means else wide[:, :0], np.float32)
 
 
 def embed(hidden: Floats, offsets: NDArray[np.int64], pooling: str) -> Floats:

@@ -342,7 +342,8 @@ class QuantizationConfig:
 class TaskConfig:
     """What a model answers with: the head behind the encoder, and what its numbers mean (docs/format.md, "Heads").
 
-    `pooling` is what a sentence embedding is made of: the hidden state of the `first` token, or the `mean` of all.
+    `pooling` is what a sentence embedding or a pooler is made of: the hidden state of the `first` token, or the `mean`
+    of all.
     """
 
     type: str = "text-classification"
@@ -354,7 +355,7 @@ class TaskConfig:
         _require(self.type in TASK_TYPES, "task.type", self.type, f"one of {TASK_TYPES}")
         _require(self.problem in self._problems(), "task.problem", self.problem, f"one of {self._problems()}")
         _require(isinstance(self.text_pair, bool), "task.text_pair", self.text_pair, "true or false")
-        poolings = POOLINGS if self.embeds else POOLINGS[:1]
+        poolings = POOLINGS[:1] if self.answers_tokens else POOLINGS
         _require(self.pooling in poolings, "task.pooling", self.pooling, f"one of {poolings}")
         pairs = {"question-answering": "true: a question and a text", "reranking": "true: a query and a document"}
         if self.type in pairs:
@@ -371,7 +372,7 @@ class TaskConfig:
 
     @property
     def pooled(self) -> bool:
-        """Whether a pooler and a classifier answer for the first token."""
+        """Whether a pooler and a classifier answer for the sequence."""
         return not self.answers_tokens and not self.embeds
 
     @property

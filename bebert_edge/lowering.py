@@ -203,12 +203,14 @@ class LoweredLayer:
 class LoweredPooler:
     """A linear of the first token, whose input the last layer's `ffn_norm` quantizes, and a float activation.
 
-    `norm`, if any, is the weight and bias `[E, H]` of the float LayerNorm of that.
+    `norm`, if any, is the weight and bias `[E, H]` of the float LayerNorm of that. `inputs` quantize the mean of all
+    tokens, where the linear is of that.
     """
 
     linear: LoweredLinear | RangeLinear
     activation: str
     norm: tuple[Floats, Floats] | None
+    inputs: tuple[Quantizer, ...]
 
 
 @dataclass(frozen=True)
@@ -431,7 +433,10 @@ class _Lowering:
         norm, activation = None, self.config.encoder.pooler_activation
         if self.config.encoder.pooler_norm:
             norm = self.tensors[f"{name}.norm.weight"], self.tensors[f"{name}.norm.bias"]
-        return LoweredPooler(self.pooler_linear(name), activation, norm)
+        last = self.config.encoder.distinct_layers
+        return LoweredPooler(
+            self.pooler_linear(name), activation, norm, () if self.ranges else self.hidden_quantizers(last)
+        )
 
     def pooler_linear(self, name: str) -> LoweredLinear | RangeLinear:
         code = CODE_TYPES[self.config.quantization.pooler]

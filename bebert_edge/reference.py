@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bebert_edge.answer import classify, combine, embed
+from bebert_edge.answer import classify, combine, embed, exact_mean
 from bebert_edge.bits import pack_bits, unpack_bits
 from bebert_edge.codes import CodeType, from_triple
 from bebert_edge.ensemble import PackedEnsemble
@@ -399,7 +399,12 @@ def _answer(
         return _pad(combine(members, head.config), real), _pad(members, real)
     assert head.pooler is not None
     first = offsets[:-1]
-    pooled = _pool(head.pooler, hidden[:, first], [code[:, first] for code in codes], epsilon)
+    if task.pooling == "mean":
+        state = exact_mean(hidden, offsets)
+        codes = _codes(state, head.pooler.inputs)
+    else:
+        state, codes = hidden[:, first], [code[:, first] for code in codes]
+    pooled = _pool(head.pooler, state, codes, epsilon)
     members = classify(head.classifier, pooled)
     return combine(members, head.config), members
 
@@ -410,12 +415,12 @@ def _words(words: LoweredWords | GroupedTable, ids: Ids, k: int) -> Floats:
     return packed_binary_embedding(ids, words.weight, words.scale, k=k)
 
 
-def _pool(pooler: LoweredPooler, first: Floats, codes: Sequence[Codes], epsilon: float) -> Floats:
-    """Of the hidden states of the first tokens `[E, B, H]`, or of their codes."""
+def _pool(pooler: LoweredPooler, state: Floats, codes: Sequence[Codes], epsilon: float) -> Floats:
+    """Of the hidden states of the first tokens `[E, B, H]`, or their means, or of their codes."""
     if isinstance(pooler.linear, RangeLinear):
         from bebert_edge.range_reference import range_linear
 
-        dense = range_linear(pooler.linear, first, np.arange(first.shape[1] + 1))
+        dense = range_linear(pooler.linear, state, np.arange(state.shape[1] + 1))
     else:
         dense = _linear(pooler.linear, codes)
     y = np.tanh(dense) if pooler.activation == "tanh" else activate(dense, ACTIVATION_NUMBERS[pooler.activation])

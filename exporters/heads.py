@@ -26,7 +26,7 @@ LOG_ZERO = -1e30
 def reads_first_tokens(config: EnsembleConfig) -> bool:
     """Whether no task's answer depends on anything but the first token of each sequence."""
     tasks = [config.of(name).task for name in config.task_names]
-    return all(task.pooled or (task.embeds and task.pooling == "first") for task in tasks)
+    return all(task.pooling == "first" and not task.answers_tokens for task in tasks)
 
 
 def output_infos(config: EnsembleConfig) -> list[onnx.ValueInfoProto]:
@@ -96,10 +96,13 @@ class _Head:
     def pool(self) -> str:
         pooler = self.head.pooler
         assert pooler is not None
-        name = f"{self.prefix}pooler.dense"
+        name, mean = f"{self.prefix}pooler.dense", self.config.task.pooling == "mean"
         if isinstance(pooler.linear, RangeLinear):
-            first = self.last.first_rows(self.graph, self.last.hidden)
-            dense = range_linear(self.graph, pooler.linear, first, "first.offsets", name)
+            state = self.exact_mean() if mean else self.last.first_rows(self.graph, self.last.hidden)
+            dense = range_linear(self.graph, pooler.linear, state, "first.offsets", name)
+        elif mean:
+            codes = self.graph.quantize(self.exact_mean(), pooler.inputs, f"{self.prefix}pooler.codes")
+            dense = self.graph.linear(pooler.linear, codes, name)
         else:
             codes = [self.last.first_rows(self.graph, code) for code in self.last.codes]
             dense = self.graph.linear(pooler.linear, codes, name)
@@ -155,6 +158,16 @@ class _Head:
             after = graph.node("CumSum", [flat, graph.integers(0, scalar=True)], "slots.after")
             graph.node("Sub", [after, graph.integers(1, scalar=True)], name)
         return name
+
+    def exact_mean(self) -> str:
+        """The mean of each sequence's hidden states `[E, batch, H]`, in binary64 and rounded once: it becomes codes."""
+        padded = self.pad(self.last.hidden, [self.config.members], "pooler.padded")
+        wide = self.node("Cast", [padded], "pooler.wide", to=TensorProto.DOUBLE)
+        total = self.node("ReduceSum", [wide, self.graph.integers(2)], "pooler.sum", keepdims=0)
+        lengths = self.node("Cast", ["lengths"], "pooler.lengths", to=TensorProto.DOUBLE)
+        column = self.node("Unsqueeze", [lengths, self.graph.integers(-1)], "pooler.column")
+        mean = self.node("Div", [total, column], "pooler.wide_mean")
+        return self.node("Cast", [mean], "pooler.mean", to=TensorProto.FLOAT)
 
     # Sentence embeddings
 

@@ -58,7 +58,7 @@ SETTINGS = {
     "modernbert": _BERT | dict(num_hidden_layers=3, pad_token_id=0, global_attn_every_n_layers=2),
     "modernbert biased": _BERT
     | dict(pad_token_id=0, attention_bias=True, mlp_bias=True, norm_bias=True, classifier_bias=True)
-    | dict(hidden_activation="relu", classifier_activation="tanh"),
+    | dict(hidden_activation="relu", classifier_activation="tanh", classifier_pooling="mean"),
 }
 """Settings of a tiny model of each `model_type`; variants of one have names of a second word."""
 

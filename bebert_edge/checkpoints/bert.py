@@ -87,6 +87,10 @@ def read_section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str,
     if not isinstance(text_pair, bool):
         raise CheckpointError(f"{path}: {SECTION}.text_pair is {text_pair!r}, expected true or false")
     task = TaskConfig(task_type, problem, text_pair, section.get("pooling", "first"))
+    if task.pooled and task.pooling != "first":
+        raise CheckpointError(
+            f"{path}: {SECTION}.pooling is {task.pooling!r}, expected none for the task {task_type!r}"
+        )
     return _integer(section, "bits", path), tuple(labels), task, _integer(section, "max_length", path)
 
 

@@ -26,6 +26,8 @@ from bebert_edge.config import EncoderConfig, QuantizationConfig
 from bebert_edge.errors import CheckpointError
 
 NAME = "modernbert"
+_POOLINGS = {"cls": "first", "mean": "mean"}
+"""`task.pooling` by `classifier_pooling`."""
 
 
 def detect(config: Mapping[str, Any], names: Collection[str] = ()) -> bool:
@@ -115,8 +117,9 @@ def read(source: Source) -> Member:
     if task.type != "text-classification":
         raise CheckpointError(f"{path}: {SECTION}.task is {task.type!r}, expected 'text-classification'")
     pooling = source.config.get("classifier_pooling", "cls")
-    if pooling != "cls":
-        raise CheckpointError(f"{path}: classifier_pooling is {pooling!r}, expected 'cls': train again")
+    if pooling not in _POOLINGS:
+        raise CheckpointError(f"{path}: classifier_pooling is {pooling!r}, expected one of {', '.join(_POOLINGS)}")
+    task = replace(task, pooling=_POOLINGS[pooling])
     _check_window(source, max_length)
     shape = source.encoder(
         positions=max_length,

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ModernBertForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.modernbert.modeling_modernbert import (
     ModernBertAttention,
     ModernBertRotaryEmbedding,
@@ -78,12 +79,34 @@ class BinaryModernBertAttention(ModernBertAttention):
         return projected, None
 
 
+class BinaryModernBert(ModernBertForSequenceClassification):
+    """The whole model: where its head reads the mean of all tokens, that is exact in evaluation."""
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        output = self.model(input_ids, attention_mask, output_hidden_states=output_hidden_states, **kwargs)
+        x: Tensor = output.last_hidden_state
+        if self.config.classifier_pooling == "mean":
+            mask = torch.ones(x.shape[:2], device=x.device) if attention_mask is None else attention_mask
+            wide = x if self.training else x.double()
+            pooled = ((wide * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).float()
+        else:
+            pooled = x[:, 0]
+        return SequenceClassifierOutput(logits=self.classifier(self.head(pooled)), hidden_states=output.hidden_states)
+
+
 def binarize_modernbert(model: ModernBertForSequenceClassification, quantizer: Callable[..., Quantizer]) -> None:
     """Replaces the linears, the word embeddings and what must be exact by their twins.
 
     The activation of the gated feed-forward layers stays what it is, so what it gives has both signs.
     """
     config = model.config
+    model.__class__ = BinaryModernBert
     hidden, intermediate = config.hidden_size, config.intermediate_size
     config.attention_dropout = config.embedding_dropout = config.mlp_dropout = config.classifier_dropout = 0.0
     model.model.embeddings.tok_embeddings.__class__ = BinaryEmbedding

@@ -70,7 +70,8 @@ def make_student(
             f"a {teacher.config.model_type!r} student cannot start from a {source.config.model_type!r}: pass an "
             "--initial of the architecture of the --backbone or --teacher"
         )
-    same_head = type(source) is type(teacher) and source.config.id2label == teacher.config.id2label
+    same_class = isinstance(source, type(teacher)) or isinstance(teacher, type(source))  # a twin may have its own
+    same_head = same_class and source.config.id2label == teacher.config.id2label
     head = source if same_head else teacher
     config = teacher.config.__class__.from_dict(teacher.config.to_dict())
     if config.model_type == "bert":

@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 
 import bebert_edge
 from bebert_edge import metadata, ops, reference
-from bebert_edge.config import LayerQuantization
+from bebert_edge.config import LayerQuantization, TaskConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ModelError, NativeLibraryError
 from bebert_edge.exporters import build_model
@@ -61,6 +61,8 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "rotary, apart": {**ROTARY, "fused_qkv": False},
     "rotary, two terms": {**ROTARY, "terms": 2},
     "rotary, without token types": {**ROTARY, "token_types": 0, "shared_embeddings": True},
+    "pooler of the mean": {"task": TaskConfig(pooling="mean")},
+    "pooler of the mean, modern": {**MODERN, "task": TaskConfig(pooling="mean")},
     "modern, 1 bit": {**MODERN, "bits": 1},
     "modern, 4 bits": MODERN,
     "ranges of the sequence": {"bits": 8, "fused_qkv": False, "ranges": "sequence"},

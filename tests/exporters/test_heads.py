@@ -180,7 +180,7 @@ def test_what_a_task_cannot_have_is_refused(task: TaskConfig, arguments: dict[st
         ({"type": "translation"}, "task.type is 'translation'"),
         ({"type": "token-classification", "problem": "multi_label"}, "task.problem is 'multi_label'"),
         ({"type": "question-answering"}, "task.text_pair is False, expected true"),
-        ({"type": "text-classification", "pooling": "mean"}, "task.pooling is 'mean'"),
+        ({"type": "token-classification", "pooling": "mean"}, "task.pooling is 'mean'"),
         ({"type": "sentence-embedding"}, "task.problem is 'single_label', expected one of \\('embedding',"),
     ],
 )

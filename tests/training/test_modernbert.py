@@ -65,7 +65,6 @@ def test_gradients_reach_every_parameter():
     ("settings", "message"),
     [
         ({"hidden_activation": "silu"}, "its hidden_activation is 'silu', expected one of gelu, relu"),
-        ({"classifier_pooling": "mean"}, "its head reads the mean of all tokens"),
         ({"classifier_activation": "silu"}, "its classifier_activation is 'silu'"),
         ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, r"its rotary positions are scaled \(yarn\)"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, r"its rotary positions are scaled \(linear\)"),

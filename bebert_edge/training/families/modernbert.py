@@ -13,8 +13,6 @@ def _refusal(config: Mapping[str, Any]) -> str | None:
     for key, known in _ACTIVATIONS.items():
         if config.get(key, "gelu") not in known:
             return f"its {key} is {config[key]!r}, expected one of {', '.join(known)}"
-    if config.get("classifier_pooling", "cls") != "cls":
-        return f"its head reads the {config['classifier_pooling']} of all tokens (classifier_pooling), expected 'cls'"
     scaled = [config.get("rope_scaling"), *(config.get("rope_parameters") or {}).values()]
     types = {rope.get("rope_type", rope.get("type", "default")) for rope in scaled if isinstance(rope, Mapping)}
     scalings = sorted(types - {"default"})
