@@ -47,6 +47,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
         "gated": False,
         "rotary_bases": (),
         "pooler_norm": False,
+        "distance_biases": (),
     },
     "quantization": {
         "terms": 1,
@@ -120,6 +121,9 @@ class EncoderConfig:
     `intermediate_size` channels: the activation of the first half, times the second half. `rotary_bases`, one for each
     layer, are those of its rotary positions; then there is no position table. `token_types` may be 0. With
     `pooler_norm` a LayerNorm follows the pooler's activation.
+
+    `distance_biases` are, for each layer, the distance from which on the addend of an attention score no longer
+    changes, 0 where a layer has no addends. A single one is that of a table that all layers share.
     """
 
     vocab_size: int
@@ -139,6 +143,7 @@ class EncoderConfig:
     gated: bool = False
     rotary_bases: tuple[float, ...] = ()
     pooler_norm: bool = False
+    distance_biases: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "layers", "heads", "intermediate_size", "positions"):
@@ -194,6 +199,21 @@ class EncoderConfig:
             self.head_size,
             "an even number, for rotary positions",
         )
+        distances = self.distance_biases
+        _require(
+            isinstance(distances, (list, tuple))
+            and len(distances) in (0, 1, self.distinct_layers)
+            and all(_is_int(distance, 0) for distance in distances),
+            "encoder.distance_biases",
+            distances,
+            f"{self.distinct_layers} integers >= 0, one for each layer, or one for all, or none",
+        )
+        object.__setattr__(self, "distance_biases", tuple(distances))
+
+    def distance_bias(self, layer: int) -> int:
+        """The distance from which on a distinct layer's addends of attention scores no longer change; 0: it has none."""
+        shared = len(self.distance_biases) == 1
+        return self.distance_biases[0 if shared else layer] if self.distance_biases else 0
 
     @property
     def attention_size(self) -> int:
@@ -475,6 +495,13 @@ class EnsembleConfig:
             self.quantization.projection,
             "a code type where encoder.embedding_size is not encoder.hidden_size, and none elsewhere",
         )
+        for i, layer in enumerate(self.quantization.layers):
+            _require(
+                layer.scores == "softmax" or not self.encoder.distance_bias(i),
+                "encoder.distance_biases",
+                self.encoder.distance_biases,
+                f"none for layer {i}, which has boolean scores",
+            )
         self._check_labels()
         _require(
             _is_int(self.max_length, 2) and self.max_length <= self.encoder.positions,

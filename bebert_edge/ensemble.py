@@ -149,6 +149,15 @@ def _word_specs(config: EnsembleConfig) -> Iterator[tuple[str, TensorSpec]]:
         yield f"{prefix}.scale", TensorSpec("scale", rows, part, shareable=True)
 
 
+def _distance_bias_specs(config: EnsembleConfig) -> Iterator[tuple[str, TensorSpec]]:
+    shape = config.encoder
+    shared = len(shape.distance_biases) == 1
+    for i, distance in enumerate(shape.distance_biases):
+        if distance:
+            spec = TensorSpec("float", (config.members, shape.heads, 2 * distance + 1), "position and type embeddings")
+            yield "distance_bias" if shared else f"layers.{i}.attention.distance_bias", spec
+
+
 def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
     """Every tensor that an ensemble of this configuration has, by name."""
     e, shape = config.members, config.encoder
@@ -166,6 +175,7 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
         yield from _norm_specs("embeddings.norm", e, width)
         if shape.projected:
             yield from _linear_specs("embeddings.projection", config, width, h)
+        yield from _distance_bias_specs(config)
         for i in range(shape.distinct_layers):
             for linear, (k, n) in linear_sizes(config).items():
                 yield from _linear_specs(f"layers.{i}.{linear}", config, k, n)

@@ -107,7 +107,10 @@ class LoweredQuantizedLinear(LoweredLinear):
 
 @dataclass(frozen=True)
 class LoweredAttention:
-    """A BinaryAttention for every quantizer of `outputs`; scales are `[E, A]`."""
+    """A BinaryAttention for every quantizer of `outputs`; scales are `[E, A]`.
+
+    With a `distance_bias` `[E, A, 2 U + 1]` (docs/ops.md) it is a BiasedBinaryAttention, always with softmax.
+    """
 
     heads: int
     head_size: int
@@ -118,6 +121,12 @@ class LoweredAttention:
     probability_inverse_step: Floats
     context_scale: Floats
     outputs: tuple[Quantizer, ...]
+    distance_bias: Floats | None = None
+
+    @property
+    def op(self) -> str:
+        """The name of the op."""
+        return "BinaryAttention" if self.distance_bias is None else "BiasedBinaryAttention"
 
     @property
     def width(self) -> int:
@@ -130,7 +139,7 @@ class LoweredAttention:
             "heads": self.heads,
             "head_size": self.head_size,
             "channels": channels,
-            "softmax": self.softmax,
+            **({"softmax": self.softmax} if self.distance_bias is None else {}),
             "input_code": self.input_code.triple,
             "probability_code": self.probability_code.triple,
             "output_code": output.code.triple,
@@ -358,6 +367,7 @@ class _Lowering:
             probability_inverse_step=_inverse(probability),
             context_scale=(probability * value).astype(np.float32),
             outputs=outputs,
+            distance_bias=self.tensors.get(f"layers.{i}.attention.distance_bias", self.tensors.get("distance_bias")),
         )
 
     def rotary(self, i: int) -> Rotary | None:

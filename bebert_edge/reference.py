@@ -180,16 +180,20 @@ def binary_attention(
     context_scale: Floats,
     shift: Floats,
     inverse_step: Floats,
+    distance_bias: Floats | None = None,
     *,
     heads: int,
     head_size: int,
     channels: Sequence[int],
-    softmax: int,
+    softmax: int = 1,
     input_code: Code,
     probability_code: Code,
     output_code: Code,
 ) -> Codes:
-    """Attention of codes within each sequence: codes `[E, Tq, stored heads * head_size]`."""
+    """Attention of codes within each sequence: codes `[E, Tq, stored heads * head_size]`.
+
+    With a `distance_bias` `[E, A, 2 U + 1]` it is the op BiasedBinaryAttention.
+    """
     width = heads * head_size
     code, probability = from_triple(input_code), from_triple(probability_code)
 
@@ -207,8 +211,7 @@ def binary_attention(
             continue
         dot = q[:, :, rows] @ k[:, :, columns].swapaxes(2, 3)
         if softmax:
-            below = (dot - dot.max(-1, keepdims=True)).astype(np.float32)
-            e = fixed_exp(below * score_scale[..., None, None])
+            e = _exponentials(dot, score_scale[..., None, None], distance_bias)
             total = e.sum(-1, keepdims=True, dtype=np.int64).astype(np.float32)
             z = e * (probability_inverse_step[..., None, None] / total)
         else:
@@ -218,6 +221,18 @@ def binary_attention(
     y = context.astype(np.float32) * context_scale[..., None, None]
     y = y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], width)
     return _quantize(y, shift, inverse_step, output_code)
+
+
+def _exponentials(dot: NDArray[np.int64], score_scale: Floats, distance_bias: Floats | None) -> Floats:
+    """Of the scores of every query `[E, A, Sq, Sk]`, less the largest."""
+    if distance_bias is None:
+        below = (dot - dot.max(-1, keepdims=True)).astype(np.float32)
+        return fixed_exp(below * score_scale)
+    queries, keys = dot.shape[-2:]
+    most = distance_bias.shape[-1] // 2
+    distance = np.arange(keys) - np.arange(queries)[:, None]
+    scores = dot.astype(np.float32) * score_scale + distance_bias[..., np.clip(distance, -most, most) + most]
+    return fixed_exp(scores - scores.max(-1, keepdims=True))
 
 
 def add_layer_norm_quantize(
@@ -300,6 +315,7 @@ def _attention(
             attention.context_scale,
             output.shift,
             output.inverse_step,
+            attention.distance_bias,
             **attention.attributes(channels, output),
         )
         for output in attention.outputs

@@ -24,7 +24,7 @@ from onnxscript import script
 from onnxscript.onnx_types import DOUBLE, FLOAT, INT64, UINT8
 from onnxscript.values import Opset
 
-from bebert_edge.exporters import function_parts
+from bebert_edge.exporters import distance_bias, function_parts
 from bebert_edge.exporters.function_parts import SIGNS_OF_BYTE, detail
 
 DOMAIN = "bebert"
@@ -145,6 +145,59 @@ def BinaryAttention(
 
 
 @script(ops)
+def BiasedBinaryAttention(
+    query: UINT8[...],
+    key: UINT8[...],
+    value: UINT8[...],
+    query_offsets: INT64[...],
+    key_offsets: INT64[...],
+    score_scale: FLOAT[...],
+    probability_inverse_step: FLOAT[...],
+    context_scale: FLOAT[...],
+    shift: FLOAT[...],
+    inverse_step: FLOAT[...],
+    distance_bias: FLOAT[...],
+    heads: int,
+    head_size: int,
+    channels: Sequence[int],
+    input_code: Sequence[int],
+    probability_code: Sequence[int],
+    output_code: Sequence[int],
+) -> UINT8[...]:
+    """See docs/ops.md; the body is BinaryAttention's but for `z`."""
+    begin_query, begin_key, begin_value = op.Split(op.Constant(value_ints=channels), num_outputs=3)
+    query_index, query_real = detail.PaddedIndex(query_offsets)
+    key_index, key_real = detail.PaddedIndex(key_offsets)
+    q = detail.PadHeads(query, query_index, begin_query, heads=heads, size=head_size, code=input_code)
+    k = detail.PadHeads(key, key_index, begin_key, heads=heads, size=head_size, code=input_code)
+    v = detail.PadHeads(value, key_index, begin_value, heads=heads, size=head_size, code=input_code)
+    zero = detail.ZeroPoint(code=input_code)
+
+    dot = op.MatMulInteger(q, op.Transpose(k, perm=[0, 1, 2, 4, 3]), zero, zero)
+    real = op.Unsqueeze(key_real, [1, 2])  # [B, 1, 1, Sk]
+    z = detail.BiasedProbabilities(
+        dot,
+        real,
+        op.Unsqueeze(score_scale, [1, 3, 4]),
+        op.Unsqueeze(probability_inverse_step, [1, 3, 4]),
+        detail.DistanceBias(distance_bias, query_index, key_index),
+    )
+    p = detail.ProbabilityLevels(z, real, code=probability_code)
+    context = op.MatMulInteger(p, v, detail.ZeroPoint(code=probability_code), zero)
+
+    y = op.Mul(op.Cast(context, to=FLOAT.dtype), op.Unsqueeze(context_scale, [1, 3, 4]))
+    real_places = op.Reshape(query_real, [-1])
+    width = op.Mul(op.Unsqueeze(heads, [0]), op.Unsqueeze(head_size, [0]))
+    places = op.Reshape(
+        op.Transpose(y, perm=[0, 1, 3, 2, 4]),
+        op.Concat(op.Slice(op.Shape(y), [0], [1]), op.Shape(real_places), width, axis=0),
+        allowzero=1,
+    )
+    tokens = op.Compress(places, real_places, axis=1)
+    return detail.Store(tokens, shift, inverse_step, code=output_code)
+
+
+@script(ops)
 def AddLayerNormQuantize(
     x: FLOAT[...],
     residual: FLOAT[...],
@@ -178,8 +231,11 @@ OPS = (
 )
 """What every model has."""
 
-RARE_OPS = (GatedQuantize,)
-"""What only models have that use it: the others' files stay as they are."""
+RARE_OPS = {
+    "GatedQuantize": (GatedQuantize,),
+    "BiasedBinaryAttention": (*distance_bias.PARTS, BiasedBinaryAttention),
+}
+"""What only models have that use it, with its parts: the others' files stay as they are."""
 
 
 def function_protos(used: Collection[str] = (), others=()) -> list[onnx.FunctionProto]:
@@ -189,7 +245,7 @@ def function_protos(used: Collection[str] = (), others=()) -> list[onnx.Function
         used: Op types of the model's nodes.
         others: Functions made of those, which the model has too.
     """
-    rare = [function for function in RARE_OPS if function.name in used]
+    rare = [function for name, functions in RARE_OPS.items() if name in used for function in functions]
     functions = (*function_parts.PARTS, *OPS, *rare, *others)  # callees first
     protos = [function.to_function_proto() for function in functions]
     for proto in protos:

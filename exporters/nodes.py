@@ -63,8 +63,9 @@ class Graph:
 
     def _first_name(self, name: str, value: NDArray[Any]) -> str:
         """The name that numbers were first given, if constants are shared."""
-        if not self.sharing:
-            return name
+        return self._shared_name(name, value) if self.sharing else name
+
+    def _shared_name(self, name: str, value: NDArray[Any]) -> str:
         return self.shared.setdefault((value.dtype.str, value.shape, sha256(value.tobytes()).digest()), name)
 
     def integers(self, *values: int, scalar: bool = False) -> str:
@@ -154,14 +155,21 @@ class Graph:
         names = [numbered(name, i) for i in range(len(attention.outputs))]
         for output, quantizer in zip(names, attention.outputs, strict=True):
             self.op(
-                "BinaryAttention",
+                attention.op,
                 [*attended, *offsets]
                 + [self.constant(f"{name}.{key}", value, "quantizers") for key, value in scales.items()]
-                + self.quantizer(output, quantizer),
+                + self.quantizer(output, quantizer)
+                + self._distance_bias(attention.distance_bias, name),
                 output,
                 **attention.attributes(channels, quantizer),
             )
         return names
+
+    def _distance_bias(self, bias: NDArray[np.float32] | None, name: str) -> list[str]:
+        """The last input of BiasedBinaryAttention; layers with equal ones share it."""
+        if bias is None:
+            return []
+        return [self.constant(self._shared_name(f"{name}.distance_bias", bias), bias, "position and type embeddings")]
 
     def norm(self, norm: LoweredNorm, x: str, residual: str, epsilon: float, name: str) -> tuple[str, list[str]]:
         """Returns the names of the float tensor that goes on and of the codes of each quantizer."""

@@ -22,6 +22,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "PackedBinaryMatMul": ("float32",),
     "PackedBinaryMatMulQuantize": ("uint8",),
     "BinaryAttention": ("uint8",),
+    "BiasedBinaryAttention": ("uint8",),
     "AddLayerNormQuantize": ("float32", "uint8"),
 }
 

@@ -21,6 +21,7 @@ OUTPUTS = {
     "PackedBinaryMatMul": [np.float32],
     "PackedBinaryMatMulQuantize": [np.uint8],
     "BinaryAttention": [np.uint8],
+    "BiasedBinaryAttention": [np.uint8],
     "AddLayerNormQuantize": [np.float32, np.uint8],
     "SequenceRange": [np.float32, np.float32, np.float32],
     "RangeQuantize": [np.uint8, np.float32, np.float32],

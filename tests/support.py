@@ -188,7 +188,7 @@ def random_ensemble(
             tensors[name], _ = groups.quantize(table, embeddings)
         elif name.endswith("norm.weight"):
             tensors[name] = rng.normal(1, 0.1, shape).astype(np.float32)
-        elif name.endswith("classifier.weight"):
+        elif name.endswith(("classifier.weight", "distance_bias")):
             tensors[name] = rng.normal(0, 0.5, shape).astype(np.float32)
         elif spec.kind == "float":
             tensors[name] = rng.normal(0, 0.1, shape).astype(np.float32)

@@ -27,7 +27,9 @@ SHIPPED = Path(__file__).parents[1] / "examples" / "sst2" / "ensemble"
 MIXED = LayerQuantization(
     hidden="int2", attention="sign", probability="uint4", context="ternary", ffn="bool", intermediate="uint8"
 )
-MODELS = ("shipped", "1 bit", "2 bits", "4 bits", "8 bits", "mixed widths")
+CODES = ("PackedBinaryMatMulQuantize", "BinaryAttention", "BiasedBinaryAttention")
+"""Ops whose outputs are codes."""
+MODELS = ("shipped", "1 bit", "2 bits", "4 bits", "8 bits", "mixed widths", "1 bit, biased", "4 bits, biased")
 
 
 @cache
@@ -38,13 +40,17 @@ def whole_model(name: str) -> tuple[bytes, dict[str, Array]]:
     else:
         bits = MIXED if name == "mixed widths" else int(name.split()[0])
         ensemble = random_ensemble(
-            bits=bits, hidden_size=72, intermediate_size=200, activation="relu" if bits == 4 else "gelu"
+            bits=bits,
+            hidden_size=72,
+            intermediate_size=200,
+            activation="relu" if bits == 4 else "gelu",
+            structure={"distance_biases": (11,)} if name.endswith("biased") else None,
         )
         model, _ = build_model(ensemble)
     for node in model.graph.node:
         if node.domain == "bebert":
             for output in node.output:
-                codes = output.endswith(".codes") or node.op_type in ("PackedBinaryMatMulQuantize", "BinaryAttention")
+                codes = output.endswith(".codes") or node.op_type in CODES
                 element = TensorProto.UINT8 if codes else TensorProto.FLOAT
                 model.graph.output.append(helper.make_tensor_value_info(output, element, None))
     return model.SerializeToString(), random_batch(ensemble, [9, 1, 17, 32])

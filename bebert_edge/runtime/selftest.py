@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,7 @@ def _cases(random: np.random.Generator) -> Iterator[_Case]:
     for name, probability in (("sign", "bool"), ("int4", "uint4"), ("int8", "uint8")):
         for softmax in (0, 1) if probability == "bool" else (1,):
             yield _attention(name, probability, softmax, codes, floats, positive)
+        yield _biased(_attention(name, probability, 1, codes, floats, positive), floats(MEMBERS, HEADS, 9))
 
 
 def _attention(
@@ -191,4 +192,14 @@ def _attention(
             "output_code": code.triple,
         },
         reference.binary_attention,
+    )
+
+
+def _biased(case: _Case, distance_bias: NDArray[np.float32]) -> _Case:
+    """BiasedBinaryAttention with the arguments of a BinaryAttention with softmax."""
+    return replace(
+        case,
+        name=f"Biased{case.name}",
+        constants={**case.constants, "distance_bias": distance_bias},
+        attributes={name: value for name, value in case.attributes.items() if name != "softmax"},
     )

@@ -32,7 +32,7 @@ struct Array {
 
 // One node of a graph, as its messages name it.
 struct Node {
-  static constexpr size_t kMaxInputs = 10;
+  static constexpr size_t kMaxInputs = 11;
 
   const OrtApi* api;
   const char* op;               // "bebert::Quantize"

@@ -53,6 +53,7 @@ OrtStatus* fill_domain(const OrtApi* api, OrtCustomOpDomain* domain, Isa isa) {
   const OrtCustomOp* ops[] = {
       add_layer_norm_quantize_op(isa),
       binary_attention_op(isa),
+      biased_binary_attention_op(isa),
       cpu_path_op(isa),
       packed_binary_embedding_op(isa),
       packed_binary_matmul_op(isa),

@@ -8,31 +8,20 @@ namespace bebert {
 
 namespace {
 
-struct BinaryAttentionKernel {
-  static constexpr const char* kName = "bebert::BinaryAttention";
-  using Inputs = Types<ORT_UINT8, ORT_UINT8, ORT_UINT8, ORT_INT64, ORT_INT64, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT,
-                       ORT_FLOAT, ORT_FLOAT>;
-  using Outputs = Types<ORT_UINT8>;
-
+// BinaryAttention and BiasedBinaryAttention.
+struct AttentionNode {
   Node node;
   Isa isa;
   AttentionConfig config;
   int64_t channels[3];  // of query, key and value
 
-  OrtStatus* create(const OrtKernelInfo* info) {
-    const Attributes attributes = {node, info};
-    int64_t softmax = 0;
+  OrtStatus* read_attributes(const Attributes& attributes) {
     BEBERT_TRY(attributes.integer("heads", 1, kMaxSize, &config.heads));
     BEBERT_TRY(attributes.integer("head_size", 1, kMaxSize, &config.head_size));
     BEBERT_TRY(attributes.integers("channels", 3, 0, kMaxSize, channels));
-    BEBERT_TRY(attributes.integer("softmax", 0, 1, &softmax));
     BEBERT_TRY(attributes.code("input_code", &config.input));
     BEBERT_TRY(attributes.code("probability_code", &config.probability));
-    BEBERT_TRY(attributes.code("output_code", &config.output));
-    config.softmax = softmax == 1;
-    const bool boolean = config.probability.width == 1 && config.probability.low == 0;
-    if (config.softmax || boolean) return nullptr;
-    return node.error(Text() << "attribute probability_code is not bool [1, 0, 1], expected so where softmax is 0");
+    return attributes.code("output_code", &config.output);
   }
 
   // Query, key or value: enough channels for all heads.
@@ -71,12 +60,26 @@ struct BinaryAttentionKernel {
     return node.error(text << " ends at " << values[last] << ", expected the number of tokens, " << tokens);
   }
 
-  OrtStatus* compute(OrtKernelContext* context) const {
+  OrtStatus* read_distance_bias(const Call& call, Dim& members, Dim& heads, BinaryAttentionArguments* arguments) const {
+    Dim distances{"2 * distance + 1", 1};
+    Tensor tensor;
+    BEBERT_TRY(call.input(10, "distance_bias", {members, heads, distances}, &tensor));
+    if (distances.size % 2 == 0) {
+      Text text;
+      text << tensor;
+      return node.error(text << " has " << distances.size << " numbers for each head, expected an odd number");
+    }
+    arguments->distance_bias = tensor.floats();
+    arguments->most_distance = distances.size / 2;
+    return nullptr;
+  }
+
+  OrtStatus* compute(OrtKernelContext* context, bool biased) const {
     const Call call(node, context);
     Dim members{"members"}, query_tokens{"query tokens"}, key_tokens{"key tokens"}, offsets{"sequences + 1", 1};
     Dim heads{"heads", 0, config.heads}, hidden{"heads * head_size", 0, config.heads * config.head_size};
     Tensor query_offsets, key_offsets, score_scale, probability_inverse_step, context_scale, shift, inverse_step;
-    BinaryAttentionArguments arguments;
+    BinaryAttentionArguments arguments = {};
     BEBERT_TRY(call.input(5, "score_scale", {members, heads}, &score_scale));
     BEBERT_TRY(call.input(6, "probability_inverse_step", {members, heads}, &probability_inverse_step));
     BEBERT_TRY(call.input(7, "context_scale", {members, heads}, &context_scale));
@@ -89,6 +92,7 @@ struct BinaryAttentionKernel {
     BEBERT_TRY(call.input(4, "key_offsets", {offsets}, &key_offsets));
     BEBERT_TRY(check_offsets(query_offsets, query_tokens.size));
     BEBERT_TRY(check_offsets(key_offsets, key_tokens.size));
+    if (biased) BEBERT_TRY(read_distance_bias(call, members, heads, &arguments));
     for (int64_t i = 0; i < members.size * config.heads; ++i) {
       if (score_scale.floats()[i] > 0) continue;
       return node.error(Text() << "input 5 (score_scale) has a number that is not positive at position ["
@@ -115,8 +119,43 @@ struct BinaryAttentionKernel {
   void destroy() {}
 };
 
+struct BinaryAttentionKernel : AttentionNode {
+  static constexpr const char* kName = "bebert::BinaryAttention";
+  using Inputs = Types<ORT_UINT8, ORT_UINT8, ORT_UINT8, ORT_INT64, ORT_INT64, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT,
+                       ORT_FLOAT, ORT_FLOAT>;
+  using Outputs = Types<ORT_UINT8>;
+
+  OrtStatus* create(const OrtKernelInfo* info) {
+    const Attributes attributes = {node, info};
+    int64_t softmax = 0;
+    BEBERT_TRY(read_attributes(attributes));
+    BEBERT_TRY(attributes.integer("softmax", 0, 1, &softmax));
+    config.softmax = softmax == 1;
+    const bool boolean = config.probability.width == 1 && config.probability.low == 0;
+    if (config.softmax || boolean) return nullptr;
+    return node.error(Text() << "attribute probability_code is not bool [1, 0, 1], expected so where softmax is 0");
+  }
+
+  OrtStatus* compute(OrtKernelContext* context) const { return AttentionNode::compute(context, false); }
+};
+
+struct BiasedBinaryAttentionKernel : AttentionNode {
+  static constexpr const char* kName = "bebert::BiasedBinaryAttention";
+  using Inputs = Types<ORT_UINT8, ORT_UINT8, ORT_UINT8, ORT_INT64, ORT_INT64, ORT_FLOAT, ORT_FLOAT, ORT_FLOAT,
+                       ORT_FLOAT, ORT_FLOAT, ORT_FLOAT>;
+  using Outputs = Types<ORT_UINT8>;
+
+  OrtStatus* create(const OrtKernelInfo* info) {
+    config.softmax = true;
+    return read_attributes({node, info});
+  }
+
+  OrtStatus* compute(OrtKernelContext* context) const { return AttentionNode::compute(context, true); }
+};
+
 }  // namespace
 
 const OrtCustomOp* binary_attention_op(Isa isa) { return op_for<BinaryAttentionKernel>(isa); }
+const OrtCustomOp* biased_binary_attention_op(Isa isa) { return op_for<BiasedBinaryAttentionKernel>(isa); }
 
 }  // namespace bebert

@@ -48,6 +48,8 @@ def test_a_saved_ensemble_loads_as_it_was(bits: int, tmp_path: Path) -> None:
         {"head_size": 8, "structure": {"rotary_bases": (160000, 1e4)}},
         {"layers": 6, "distinct_layers": 3},
         {"embeddings": "int4", "embedding_size": 7},
+        {"structure": {"distance_biases": (5,)}},
+        {"structure": {"distance_biases": (0, 3)}},
     ],
 )
 def test_every_structure_loads_as_it_was(structure: dict[str, Any], tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
     keys = {*written, *written["encoder"], *written["quantization"], *written["quantization"]["layers"][0]}
     unusual = {"combination", "temperature", "head_size", "pooler_activation", "terms", "fused_qkv", "scores"}
     unusual |= {"ranges", "embedding_size", "projection", "distinct_layers", "embeddings"}
-    unusual |= {"norm", "gated", "rotary_bases", "pooler_norm"}
+    unusual |= {"norm", "gated", "rotary_bases", "pooler_norm", "distance_biases"}
     assert not keys & unusual
 
 
@@ -94,6 +96,11 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
         ("quantization", "embeddings", "int2", "quantization.embeddings is 'int2', expected one of ('binary', 'int8'"),
         ("encoder", "distinct_layers", 3, "encoder.distinct_layers is 3, expected a divisor of layers 2"),
         ("encoder", "distinct_layers", 1, "quantization.layers is 'a list of 2', expected a list of 1"),
+        ("encoder", "distance_biases", 1, "encoder.distance_biases is 1, expected 2 integers >= 0"),
+        ("encoder", "distance_biases", [4, -1], "encoder.distance_biases is [4, -1], expected 2 integers >= 0"),
+        ("encoder", "distance_biases", [4, 1, 1], "encoder.distance_biases is [4, 1, 1], expected 2 integers >= 0"),
+        ("encoder", "distance_biases", [4], "tensor distance_bias is missing: expected shape (2, 3, 9)"),
+        ("encoder", "distance_biases", [0, 4], "tensor layers.1.attention.distance_bias is missing: expected shape"),
         ("encoder", "embedding_size", 0.5, "encoder.embedding_size is 0.5"),
         ("encoder", "embedding_size", 10, "quantization.projection is None, expected a code type where"),
         ("quantization", "projection", "int3", "quantization.projection is 'int3'"),

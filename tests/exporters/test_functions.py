@@ -357,6 +357,35 @@ def test_queries_and_keys_of_different_tensors_and_lengths(
     assert_equal(found, reference.binary_attention(*arguments, **attributes))
 
 
+@SMALL
+@given(
+    seeds,
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=4),
+    st.tuples(codes, probabilities, codes),
+    st.integers(0, 7),
+    evaluators,
+)
+def test_attention_with_a_bias_by_distance(
+    seed: int,
+    lengths: list[tuple[int, int]],
+    types: tuple[CodeType, CodeType, CodeType],
+    most_distance: int,
+    evaluator: bool,
+) -> None:
+    draw, heads, size = Draw(seed), 2, 5
+    query_offsets, key_offsets = (draw.offsets([pair[i] for pair in lengths]) for i in (0, 1))
+    query = draw.codes(types[0], 2, int(query_offsets[-1]), 10)
+    key, value = (draw.codes(types[0], 2, int(key_offsets[-1]), 10) for _ in range(2))
+    bias = draw.floats(2, heads, 2 * most_distance + 1)
+    if most_distance:
+        bias[:, 0, :1] = -1e30
+    arguments = query, key, value, query_offsets, key_offsets, *attention_parameters(draw, 2, heads, size), bias
+    attributes = attention_attributes(heads, size, types, [0, 0, 0])
+    del attributes["softmax"]
+    found = run_body("BiasedBinaryAttention", *arguments, constant=(10,), evaluator=evaluator, **attributes)
+    assert_equal(found, reference.binary_attention(*arguments, **attributes))
+
+
 def test_attention_over_more_keys_than_fit_a_float_sum() -> None:
     """600 equal scores sum to 600 * 32768 > 2^24."""
     draw, heads, size, keys = Draw(0), 1, 8, 600

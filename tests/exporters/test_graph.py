@@ -51,6 +51,9 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "int8 words": {"embeddings": "int8"},
     "int4 words": {"embeddings": "int4", "shared_embeddings": True},
     "int4 words, odd and wider than a group": {"embeddings": "int4", "embedding_size": 131, "terms": 2},
+    "bias by distance": {"structure": {"distance_biases": (7,)}},
+    "bias by distance, of bits": {"bits": 1, "structure": {"distance_biases": (40, 2)}, "fused_qkv": False},
+    "bias by distance, in one layer": {"structure": {"distance_biases": (0, 1)}},
     "two terms, apart": {"bits": 1, "terms": 2, "fused_qkv": False},
     "no token types": {"token_types": 0},
     "norms before": {"structure": {"norm": "pre"}},
@@ -343,6 +346,17 @@ def test_the_file_is_valid_and_old_enough_for_onnxruntime_1_17() -> None:
         assert {imported.domain: imported.version for imported in function.opset_import} == versions
     defined = {(function.domain, function.name) for function in model.functions}
     assert {(node.domain, node.op_type) for node in model.graph.node if node.domain} <= defined
+
+
+def test_a_function_that_few_models_need_is_in_those_only() -> None:
+    plain, _ = build_model(random_ensemble(layers=3))
+    model, _ = build_model(random_ensemble(layers=3, structure={"distance_biases": (3,)}))
+    defined = [{function.name for function in m.functions} for m in (plain, model)]
+    assert defined[1] - defined[0] == {"BiasedBinaryAttention", "BiasedProbabilities", "DistanceBias"}
+    onnx.checker.check_model(model, full_check=True)
+    attention = [node for node in model.graph.node if node.op_type == "BiasedBinaryAttention"]
+    assert {node.input[10] for node in attention} == {"layers.0.attention.distance_bias"}
+    assert len(attention) == 3
 
 
 def test_folding_leaves_no_branch_and_small_weights(tmp_path: Path) -> None:

@@ -14,8 +14,11 @@ struct AttentionCase {
   bool one_tensor;  // of query, key and value; else key and value are one
   int64_t members;
   std::vector<int64_t> query_offsets, key_offsets;
-  int64_t lead = 0;  // channels of both tensors that belong to nobody, before the first
+  int64_t most_distance = -1;  // of the bias; -1: none
+  int64_t lead = 0;            // channels of both tensors that belong to nobody, before the first
 
+  bool biased() const { return most_distance >= 0; }
+  int64_t biases() const { return biased() ? 2 * most_distance + 1 : 0; }
   int64_t channels() const { return config.heads * config.head_size; }
   int64_t query_channels() const { return lead + (one_tensor ? 3 : 1) * channels(); }
   int64_t key_channels() const { return lead + 2 * channels(); }
@@ -35,17 +38,16 @@ struct AttentionCase {
     }
     return format(
         "binary_attention %s: members %d, queries x keys%s, heads %d from channel %d on, head size %d, softmax %d, "
-        "input "
-        "%s, probability %s, output %s",
+        "bias up to distance %d, input %s, probability %s, output %s",
         name(isa), static_cast<int>(members), lengths.c_str(), static_cast<int>(config.heads), static_cast<int>(lead),
-        static_cast<int>(config.head_size), config.softmax, text(config.input).c_str(),
+        static_cast<int>(config.head_size), config.softmax, static_cast<int>(most_distance), text(config.input).c_str(),
         text(config.probability).c_str(), text(config.output).c_str());
   }
 };
 
 struct AttentionInputs {
   Array<uint8_t> query, keys;
-  Array<float> score_scale, probability_inverse_step, context_scale, shift, inverse_step;
+  Array<float> score_scale, probability_inverse_step, context_scale, distance_bias, shift, inverse_step;
 
   // Scores, probabilities and contexts that take all codes.
   AttentionInputs(Random& random, const AttentionCase& c)
@@ -54,6 +56,7 @@ struct AttentionInputs {
         score_scale(c.members * c.config.heads),
         probability_inverse_step(c.members * c.config.heads),
         context_scale(c.members * c.config.heads),
+        distance_bias(c.members * c.config.heads * c.biases()),
         shift(c.members * c.channels()),
         inverse_step(c.members * c.channels()) {
     const CodeType input = c.config.input;
@@ -64,6 +67,7 @@ struct AttentionInputs {
     fill_floats(random, 0.1f / spread, 4.0f / spread, score_scale);
     fill_floats(random, levels, 20.0f * levels, probability_inverse_step);
     fill_floats(random, 0.1f / (largest * levels), 2.0f / (largest * levels), context_scale);
+    fill_floats(random, -4.0f, 4.0f, distance_bias);
     fill_quantizer(random, c.config.output, shift, inverse_step);
   }
 };
@@ -89,6 +93,8 @@ inline void run(const AttentionCase& c, const AttentionInputs& inputs, Isa isa, 
   a.score_scale = inputs.score_scale.data();
   a.probability_inverse_step = inputs.probability_inverse_step.data();
   a.context_scale = inputs.context_scale.data();
+  a.distance_bias = c.biased() ? inputs.distance_bias.data() : nullptr;
+  a.most_distance = c.most_distance;
   a.shift = inputs.shift.data();
   a.inverse_step = inputs.inverse_step.data();
   a.codes = codes.data();

@@ -75,6 +75,23 @@ void test_extreme_parameters(Random& random) {
   }
 }
 
+void test_biases(Random& random) {
+  constexpr int64_t kMostDistances[] = {0, 1, 2, 15, 16, 31, 63, 64, 128, 200};
+  for (const Codes& codes : kTrained) {
+    for (int64_t most_distance : kMostDistances) {
+      AttentionCase c = one_sequence(codes, true, random.pick(kHeadSizes), random.below(70), random.pick(kLengths));
+      c.most_distance = most_distance;
+      const AttentionInputs inputs(random, c);
+      compare(c, inputs);
+      // A window: keys further away have no part.
+      for (int64_t h = 0; h < c.members * c.config.heads; ++h) {
+        inputs.distance_bias[h * c.biases()] = inputs.distance_bias[(h + 1) * c.biases() - 1] = -1e30f;
+      }
+      compare(c, inputs);
+    }
+  }
+}
+
 }  // namespace
 
 void test_binary_attention(uint64_t seed) {
@@ -90,6 +107,7 @@ void test_binary_attention(uint64_t seed) {
                       probability,         random.pick(kCodeTypes)};
           c.one_tensor = random.below(2) != 0;
           c.members = 1 + random.below(2);
+          if (softmax && random.below(2)) c.most_distance = random.below(140);
           c.query_offsets = {0};
           c.key_offsets = {0};
           for (int64_t s = 1 + random.below(2); s > 0; --s) {
@@ -105,6 +123,7 @@ void test_binary_attention(uint64_t seed) {
   }
   test_long_sequences(random);
   test_extreme_parameters(random);
+  test_biases(random);
 }
 
 }  // namespace bebert

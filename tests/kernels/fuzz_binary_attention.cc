@@ -19,6 +19,7 @@ AttentionCase draw_case(Random& random) {
   c.config.output = random.pick(kCodeTypes);
   c.config.softmax = !random.one_in(4);
   c.config.probability = c.config.softmax ? random.pick(kCodeTypes) : CodeType{1, 0, 1};
+  if (c.config.softmax && random.one_in(3)) c.most_distance = random.below(random.one_in(2) ? 8 : 200);
   c.one_tensor = random.one_in(2);
   c.members = 1 + random.below(2);
   c.lead = random.one_in(4) ? draw_size(random, 70) : 0;
@@ -40,7 +41,14 @@ void vary(Random& random, const AttentionCase& c, const AttentionInputs& inputs)
   const int64_t keys = c.key_offsets.back();
   vary_codes(random, input, c.members * c.query_offsets.back(), c.query_channels(), inputs.query.data());
   if (!c.one_tensor) vary_codes(random, input, c.members * keys, c.key_channels(), inputs.keys.data());
-  vary_positive_floats(random, inputs.score_scale);
+  // With a bias, scaled scores must not overflow.
+  if (!c.biased()) vary_positive_floats(random, inputs.score_scale);
+  if (random.one_in(2)) {
+    constexpr float kBiases[] = {0.0f, -0.0f, 1e-20f, -1.0f, 17.0f, -40.0f, -1e9f, -3e38f};
+    for (int64_t i = random.below(4); i < inputs.distance_bias.size(); i += 1 + random.below(20)) {
+      inputs.distance_bias[i] = random.pick(kBiases);
+    }
+  }
   vary_floats(random, inputs.probability_inverse_step);
   if (random.one_in(4)) {
     // Where the scores of a sequence are alike, probabilities lie at ties.

@@ -53,8 +53,12 @@ def check(
     head_size: int,
     query_lengths: Sequence[int],
     key_lengths: Sequence[int] | None,
+    most_distance: int | None = None,
 ) -> None:
-    """Self-attention in one tensor where `key_lengths` is None, else attention between tensors."""
+    """Self-attention in one tensor where `key_lengths` is None, else attention between tensors.
+
+    `most_distance` is that of the bias, None for no bias.
+    """
     hidden = heads * head_size
     query_offsets = offsets(query_lengths)
     if key_lengths is None:
@@ -84,8 +88,13 @@ def check(
         "probability_code": probability.triple,
         "output_code": output.triple,
     }
+    op = "BinaryAttention"
+    if most_distance is not None:
+        op = "BiasedBinaryAttention"
+        inputs["distance_bias"] = rng.normal(0, 2, (members, heads, 2 * most_distance + 1)).astype(np.float32)
+        del attributes["softmax"]
     expected = reference.binary_attention(**inputs, **attributes)
-    assert_same(run_op("BinaryAttention", inputs, attributes), [expected], attributes)
+    assert_same(run_op(op, inputs, attributes), [expected], attributes)
 
 
 @INPUT_CODES
@@ -105,6 +114,63 @@ def test_softmax_equals_reference(code: CodeType, probability: str) -> None:
             query_lengths=((5, 1, 0, 17), (66,), (1, 1), (31, 33))[i % 4],
             key_lengths=(None, (3, 0, 4, 70))[i % 4 == 0],
         )
+
+
+@INPUT_CODES
+@pytest.mark.parametrize("probability", ["bool", "uint2", "uint4", "uint8", "int8", "sign"])
+def test_softmax_with_a_bias_equals_reference(code: CodeType, probability: str) -> None:
+    rng = np.random.default_rng(4)
+    for i, (heads, head_size) in enumerate(((1, 1), (3, 7), (2, 8), (5, 9), (2, 32), (1, 63), (2, 64), (1, 65))):
+        check(
+            rng,
+            code=code,
+            probability=CODE_TYPES[probability],
+            output=CODES[i % len(CODES)],
+            softmax=1,
+            members=1 + i % 3,
+            heads=heads,
+            head_size=head_size,
+            query_lengths=((5, 1, 0, 17), (66,), (1, 1), (31, 33))[i % 4],
+            key_lengths=(None, (3, 0, 4, 70))[i % 4 == 0],
+            most_distance=(0, 1, 5, 30, 64, 100)[i % 6],
+        )
+
+
+def test_a_window_leaves_keys_outside_of_it_out() -> None:
+    """Each query sees three keys, itself and its neighbours: changing others changes nothing."""
+    rng = np.random.default_rng(5)
+    code, tokens, heads, head_size = CODE_TYPES["int4"], 40, 2, 8
+    hidden = heads * head_size
+    bias = np.full((1, heads, 5), -1e30, np.float32)
+    bias[..., 1:4] = rng.normal(0, 1, (1, heads, 3))
+    qkv = random_codes(rng, code, (1, tokens, 3 * hidden))
+    other = qkv.copy()
+    other[:, 20:, hidden:] = random_codes(rng, code, (1, tokens - 20, 2 * hidden))
+    given = parameters(rng, 1, heads, head_size, code, CODE_TYPES["uint4"], code)
+    attributes = {
+        "heads": heads,
+        "head_size": head_size,
+        "channels": (0, hidden, 2 * hidden),
+        "input_code": code.triple,
+        "probability_code": CODE_TYPES["uint4"].triple,
+        "output_code": code.triple,
+    }
+    found = []
+    for x in (qkv, other):
+        inputs = {
+            "query": x,
+            "key": x,
+            "value": x,
+            "query_offsets": offsets([tokens]),
+            "key_offsets": offsets([tokens]),
+            **given,
+            "distance_bias": bias,
+        }
+        (codes,) = run_op("BiasedBinaryAttention", inputs, attributes)
+        assert_same([codes], [reference.binary_attention(**inputs, **attributes)], attributes)
+        found.append(codes)
+    np.testing.assert_array_equal(found[0][:, :19], found[1][:, :19])
+    assert (found[0][:, 19:] != found[1][:, 19:]).any()
 
 
 @INPUT_CODES
@@ -206,6 +272,7 @@ def test_no_sequences_no_members_no_keys() -> None:
                     head_size=5,
                     query_lengths=query_lengths,
                     key_lengths=key_lengths,
+                    most_distance=2 if softmax and code.width == 8 else None,
                 )
 
 
@@ -220,6 +287,7 @@ def test_no_sequences_no_members_no_keys() -> None:
     head_size=st.integers(1, 70),
     lengths=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 70)), max_size=4),
     self_attention=st.booleans(),
+    most_distance=st.none() | st.integers(0, 80),
 )
 def test_any_shape(
     seed: int,
@@ -231,16 +299,18 @@ def test_any_shape(
     head_size: int,
     lengths: list[tuple[int, int]],
     self_attention: bool,
+    most_distance: int | None,
 ) -> None:
     check(
         np.random.default_rng(seed),
         code=code,
         probability=probability,
         output=output,
-        softmax=int(probability is not BOOL or seed % 2),
+        softmax=int(probability is not BOOL or most_distance is not None or seed % 2),
         members=members,
         heads=heads,
         head_size=head_size,
         query_lengths=[queries for queries, _ in lengths],
         key_lengths=None if self_attention else [keys for _, keys in lengths],
+        most_distance=most_distance,
     )

@@ -84,6 +84,12 @@ VALID: dict[str, tuple[dict[str, Array], dict[str, Any]]] = {
     ),
 }
 
+_inputs, _attributes = VALID["BinaryAttention"]
+VALID["BiasedBinaryAttention"] = (
+    {**_inputs, "distance_bias": zeros(2, 2, 7)},
+    {name: value for name, value in _attributes.items() if name != "softmax"},
+)
+
 
 def message(op: str, changes: Mapping[str, Any], constants: tuple[str, ...] = ()) -> str:
     """What onnxruntime says after `changes` of the valid inputs and attributes."""
@@ -130,6 +136,9 @@ def test_valid_arguments_are_accepted(op: str) -> None:
         ("BinaryAttention", "value", codes(2, 4, 24), "has shape [2, 4, 24], expected [members=2, key tokens=5, bytes"),
         ("BinaryAttention", "score_scale", zeros(2, 3), "has shape [2, 3], expected [members, heads=2]"),
         ("BinaryAttention", "score_scale", zeros(2, 2), "has a number that is not positive at position [0, 0]"),
+        ("BiasedBinaryAttention", "distance_bias", zeros(2, 3, 7), "has shape [2, 3, 7], expected [members=2, heads=2"),
+        ("BiasedBinaryAttention", "distance_bias", zeros(2, 2, 0), "has shape [2, 2, 0], expected [members=2, heads=2"),
+        ("BiasedBinaryAttention", "distance_bias", zeros(2, 2, 6), "has 6 numbers for each head, expected an odd"),
         ("BinaryAttention", "query_offsets", np.zeros(0, np.int64), "has shape [0], expected [sequences + 1>=1]"),
         ("BinaryAttention", "query_offsets", np.array([1, 2, 5]), "starts at 1, expected 0"),
         ("BinaryAttention", "key_offsets", np.array([0, 5]), "has shape [2], expected [sequences + 1=3]"),
@@ -173,6 +182,7 @@ def test_rows_of_packed_codes_are_whole_words() -> None:
         ("BinaryAttention", "heads", 0, "is 0, expected 1 .. 2147483647"),
         ("BinaryAttention", "channels", (0, -8, 8), "has -8 at position 1, expected 0 .. 2147483647"),
         ("BinaryAttention", "softmax", 2, "is 2, expected 0 .. 1"),
+        ("BiasedBinaryAttention", "heads", 0, "is 0, expected 1 .. 2147483647"),
     ],
 )
 def test_wrong_attributes(op: str, name: str, value: object, expected: str) -> None:

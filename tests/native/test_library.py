@@ -242,6 +242,10 @@ def test_threads_change_no_byte(cpu_path: str) -> None:
             },
         ),
     )
+    _, inputs, attributes = calls[-1]
+    bias = random_floats(rng, (members, 10, 31))
+    softmax_only = {name: value for name, value in attributes.items() if name != "softmax"}
+    calls += (("BiasedBinaryAttention", {**inputs, "distance_bias": bias}, softmax_only),)
     for op, inputs, attributes in calls:
         expected = run_op(op, inputs, attributes, threads=1)
         session = op_session(op, inputs, attributes, threads=2)

@@ -13,6 +13,7 @@ OPS = {
     "PackedBinaryMatMul",
     "PackedBinaryMatMulQuantize",
     "BinaryAttention",
+    "BiasedBinaryAttention",
     "AddLayerNormQuantize",
 }
 

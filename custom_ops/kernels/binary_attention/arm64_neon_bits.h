@@ -253,6 +253,26 @@ inline void pack_below(const uint8_t* row, int64_t count, uint8_t limit, uint8_t
   }
 }
 
+// Bytes that are not zero to bits; `count` is a multiple of 64.
+inline void pack_ones(const uint8_t* row, int64_t count, uint8_t* bits) {
+  for (int64_t j = 0; j < count; j += 64, row += 64) {
+    const auto ones = [row](int i) { return vtstq_u8(vld1q_u8(row + 16 * i), vld1q_u8(row + 16 * i)); };
+    const uint64_t word = pack_bits(ones(0), ones(1), ones(2), ones(3));
+    memcpy(bits + j / 8, &word, sizeof(word));
+  }
+}
+
+// Distances of a query to dot products; `count` is a multiple of 16.
+inline void widen_distances(const uint8_t* distances, int64_t count, int64_t head_size, int64_t step, int32_t* dots) {
+  const int16x8_t most = vdupq_n_s16(static_cast<int16_t>(head_size));
+  for (int64_t j = 0; j < count; j += 8) {
+    const int16x8_t distance = vreinterpretq_s16_u16(vmovl_u8(vld1_u8(distances + j)));
+    const int16x8_t dot = vmlsq_n_s16(most, distance, static_cast<int16_t>(step));
+    vst1q_s32(dots + j, vmovl_s16(vget_low_s16(dot)));
+    vst1q_s32(dots + j + 4, vmovl_high_s16(dot));
+  }
+}
+
 // The contexts of kRows queries and 64 channels (half of them with two vectors), of bool probabilities: low * pop(p) +
 // (high - low) * pop(p & v). bits: [kRows, bytes]; value_planes: [bytes, 64]. Less than 2^15 keys.
 template <int kVectors>

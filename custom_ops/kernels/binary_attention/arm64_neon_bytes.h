@@ -9,6 +9,8 @@
 #ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_ARM64_NEON_BYTES_H_
 #define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_ARM64_NEON_BYTES_H_
 
+#include <math.h>
+
 #include "arm64_neon_codes.h"
 
 namespace bebert {
@@ -42,10 +44,9 @@ inline void sum_columns(const uint8_t* rows, int64_t count, int64_t stride, int3
   for (int64_t d = 0; d < stride; d += 4) vst1q_s32(out + d, vmulq_n_s32(vld1q_s32(out + d), factor));
 }
 
-// Scores of a query, overwritten, to probabilities as bytes; zero for keys after the last. keys > 0; both rows are
-// padded to whole vectors of 16. The sum of at most kMaximumLength exponentials of 2^15 is below 2^31.
-inline void softmax_bytes(int32_t* scores, int64_t keys, float score_scale, float probability_inverse_step,
-                          const ProbabilityBytes& probability, uint8_t* row) {
+// Scores of a query, overwritten by kRounding plus their exponentials; returns the sum of the exponentials, which at
+// most kMaximumLength of 2^15 keep below 2^31. keys > 0; scores are padded to whole vectors of 16.
+inline uint32_t exponentiate(int32_t* scores, int64_t keys, float score_scale) {
   const int64_t padded = round_up(keys, 16);
   for (int64_t j = keys; j < padded; ++j) scores[j] = scores[0];
   int32x4_t most[2] = {vdupq_n_s32(scores[0]), vdupq_n_s32(scores[0])};
@@ -74,6 +75,40 @@ inline void softmax_bytes(int32_t* scores, int64_t keys, float score_scale, floa
     memcpy(&bits, exponentials + j, sizeof(bits));
     sum -= bits;
   }
+  return sum;
+}
+
+// The same with a bias for each key, of which there are as many as padded scores; scores lack `constant`.
+inline uint32_t exponentiate_biased(int32_t* scores, int64_t keys, int32_t constant, float score_scale,
+                                    const float* bias) {
+  const int64_t padded = round_up(keys, 16);
+  float* exponentials = reinterpret_cast<float*>(scores);
+  for (int64_t j = 0; j < padded; j += 4) {
+    const float32x4_t dot = vcvtq_f32_s32(vaddq_s32(vld1q_s32(scores + j), vdupq_n_s32(constant)));
+    vst1q_f32(exponentials + j, vaddq_f32(vmulq_n_f32(dot, score_scale), vld1q_f32(bias + j)));
+  }
+  for (int64_t j = keys; j < padded; ++j) exponentials[j] = -INFINITY;
+  float32x4_t most = vld1q_f32(exponentials);
+  for (int64_t j = 4; j < padded; j += 4) most = vmaxq_f32(most, vld1q_f32(exponentials + j));
+  const float32x4_t largest = vdupq_n_f32(vmaxvq_f32(most));
+  uint32x4_t sums = vdupq_n_u32(0);
+  for (int64_t j = 0; j < padded; j += 16) {
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      float* to = exponentials + j + 4 * i;
+      const float32x4_t e = fixed_exp_and_rounding(vsubq_f32(vld1q_f32(to), largest));  // of -infinity: 0
+      vst1q_f32(to, e);
+      sums = vaddq_u32(sums, vreinterpretq_u32_f32(e));
+    }
+  }
+  return vaddvq_u32(sums) - static_cast<uint32_t>(padded) * static_cast<uint32_t>(kRoundingBits);
+}
+
+// Exponentials of a query, plus kRounding, to probabilities as bytes; zero for keys after the last. Both rows are padded
+// to whole vectors of 16.
+inline void store_quotients(const float* exponentials, int64_t keys, uint32_t sum, float probability_inverse_step,
+                            const ProbabilityBytes& probability, uint8_t* row) {
+  const int64_t padded = round_up(keys, 16);
   const float32x4_t r = vdupq_n_f32(probability_inverse_step / static_cast<float>(sum));
 
   const CodeRange range(probability.code);
@@ -91,7 +126,7 @@ inline void softmax_bytes(int32_t* scores, int64_t keys, float score_scale, floa
   }
 }
 
-// The same without softmax: `one` where score + constant is positive, else zero.
+// Scores without softmax to probabilities: `one` where score + constant is positive, else zero.
 inline void boolean_bytes(const int32_t* scores, int64_t keys, int32_t constant, uint8_t one, uint8_t* row) {
   for (int64_t j = 0; j < keys; j += 16) {
     uint32x4_t positive[4];

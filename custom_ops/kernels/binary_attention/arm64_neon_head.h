@@ -65,12 +65,13 @@ class Head {
       : head_(head), shape_(shape), b_(buffers), range_(head.config.output) {
     const AttentionConfig& config = head.config;
     bit_scores_ = config.input.width == 1 && config.head_size < kTableSize;
-    if (bit_scores_ && config.softmax) {
+    const bool table = bit_scores_ && config.softmax && !head.bias;
+    if (table) {
       b_.exponentials->fill(config.head_size, config.input.high - config.input.low, head.score_scale);
     }
     bit_contexts_ = bit_scores_ && config.probability.width == 1 && config.probability.low == 0 &&
                     shape.padded_keys < 1 << 15 &&
-                    (!config.softmax || (b_.exponentials->falling && head.probability_inverse_step >= 0));
+                    (!table || (b_.exponentials->falling && head.probability_inverse_step >= 0));
     // Finding them costs as much as some ten queries without them.
     has_limits_ = bit_contexts_ && config.output.width == 1 && head.query.count > 16;
   }
@@ -171,7 +172,9 @@ class Head {
     measure(query[0], key_planes(), shape_.head_size, shape_.keys, shape_.padded_keys, b_.probabilities, smallest);
     for (int64_t t = 0; t < kRows; ++t) {
       const int64_t entries = shape_.head_size - smallest[t] + 1;
-      if (!head_.config.softmax) {
+      if (head_.bias) {
+        biased_by_bits(first + t, step, t);
+      } else if (!head_.config.softmax) {
         pack_row(t, boolean_limit(step, shape_.head_size));
       } else if (entries <= 32) {
         softmax_of_distances<2>(smallest[t], t);
@@ -181,6 +184,25 @@ class Head {
         softmax_of_distances<8>(smallest[t], t);
       }
     }
+  }
+
+  // A bias makes each score a number of its own, which no table has.
+  void biased_by_bits(int64_t query, int64_t step, int64_t t) const {
+    const int64_t keys = shape_.padded_keys;
+    uint8_t* row = b_.probabilities + t * keys;
+    if (query >= head_.query.count) return;
+    widen_distances(row, keys, shape_.head_size, step, b_.scores);
+    biased_softmax(query, b_.scores, 0, row);
+    if (bit_contexts_) pack_ones(row, keys, b_.bits + t * keys / 8);
+  }
+
+  // Scores of a query, which lack `constant` and are overwritten, to probabilities; zero for keys after the last.
+  void biased_softmax(int64_t query, int32_t* scores, int32_t constant, uint8_t* row) const {
+    const uint32_t sum = exponentiate_biased(scores, shape_.keys, constant, head_.score_scale, head_.bias - query);
+    store_quotients(reinterpret_cast<const float*>(scores), shape_.keys, sum, head_.probability_inverse_step,
+                    probability_bytes(), row);
+    const int64_t end = round_up(shape_.keys, 16);
+    memset(row + end, 0, static_cast<size_t>(shape_.padded_keys - end));
   }
 
   // The sum of the queries' bytes and the length times both offsets are the same for all keys: softmax does not see
@@ -199,12 +221,18 @@ class Head {
     for (int64_t t = 0; t < count; ++t) {
       int32_t* scores = b_.scores + t * shape_.padded_keys;
       uint8_t* row = b_.probabilities + t * shape_.padded_keys;
-      if (head_.config.softmax) {
-        softmax_bytes(scores, shape_.keys, head_.score_scale, head_.probability_inverse_step, probability_bytes(), row);
+      if (head_.config.softmax && !head_.bias) {
+        const uint32_t sum = exponentiate(scores, shape_.keys, head_.score_scale);
+        store_quotients(reinterpret_cast<const float*>(scores), shape_.keys, sum, head_.probability_inverse_step,
+                        probability_bytes(), row);
         continue;
       }
       const int32_t bytes = offset == 0 ? 0 : sum_bytes(b_.query + t * stride, stride);
       const int32_t constant = offset * (bytes + static_cast<int32_t>(shape_.head_size) * offset);
+      if (head_.bias) {
+        biased_softmax(first + t, scores, constant, row);
+        continue;
+      }
       boolean_bytes(scores, shape_.keys, constant, probability_bytes().one, row);
     }
   }

@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "../dispatch.h"
+#include "../memory.h"
 
 namespace bebert {
 
@@ -54,6 +55,18 @@ HeadCodes head_codes(const AttentionCodes& codes, const int64_t* offsets, int64_
   return {first_row, codes.row_bytes, offsets[1] - offsets[0], codes.channel + head * head_size};
 }
 
+// The bias of every distance of key and query within a sequence, 1 - queries .. keys - 1, at its place in the result.
+const float* spread_bias(const float* distance_bias, int64_t most_distance, int64_t queries, int64_t keys,
+                         float* memory) {
+  float* bias = memory + queries - 1;
+  for (int64_t distance = 1 - queries; distance < keys; ++distance) {
+    const int64_t at_most = distance < most_distance ? distance : most_distance;
+    bias[distance] = distance_bias[most_distance + (at_most > -most_distance ? at_most : -most_distance)];
+  }
+  memset(bias + keys, 0, kKeyBlock * sizeof(float));
+  return bias;
+}
+
 // Tasks are (member, sequence, group of heads).
 void run_task(void* argument, size_t task) {
   Job& job = *static_cast<Job*>(argument);
@@ -70,12 +83,13 @@ void run_task(void* argument, size_t task) {
   const int64_t row_bytes = code_row_bytes(a.config.output, channels);
   const int64_t* query_offsets = a.query_offsets + sequence;
   const int64_t* key_offsets = a.key_offsets + sequence;
-  const int64_t queries = query_offsets[1] - query_offsets[0];
+  const int64_t queries = query_offsets[1] - query_offsets[0], keys = key_offsets[1] - key_offsets[0];
   if (queries == 0) return;
   uint8_t* codes = a.codes + (member * a.query.tokens + query_offsets[0]) * row_bytes;
 
-  const size_t scratch_bytes = job.kernel.scratch(a.config, queries, key_offsets[1] - key_offsets[0]);
-  void* scratch = job.host.allocate(job.host.context, scratch_bytes);
+  const size_t kernel_bytes = aligned(job.kernel.scratch(a.config, queries, keys));
+  const size_t bias_bytes = a.distance_bias ? static_cast<size_t>(queries + keys + kKeyBlock) * sizeof(float) : 0;
+  uint8_t* scratch = static_cast<uint8_t*>(job.host.allocate(job.host.context, kernel_bytes + bias_bytes));
   if (!scratch) {
     job.out_of_memory.store(true, std::memory_order_relaxed);
     return;
@@ -91,6 +105,11 @@ void run_task(void* argument, size_t task) {
     head.score_scale = a.score_scale[parameter];
     head.probability_inverse_step = a.probability_inverse_step[parameter];
     head.context_scale = a.context_scale[parameter];
+    head.bias = nullptr;
+    if (a.distance_bias) {
+      head.bias = spread_bias(a.distance_bias + parameter * (2 * a.most_distance + 1), a.most_distance, queries, keys,
+                              reinterpret_cast<float*>(scratch + kernel_bytes));
+    }
     head.quantizer = {a.shift + channel, a.inverse_step + channel, a.config.output};
     head.codes = codes;
     head.codes_row_bytes = row_bytes;

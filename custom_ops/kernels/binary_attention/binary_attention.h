@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// bebert::BinaryAttention: docs/ops.md.
+// bebert::BinaryAttention and bebert::BiasedBinaryAttention: docs/ops.md.
 #ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_H_
 #define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_H_
 
@@ -24,11 +24,15 @@ struct HeadCodes {
   int64_t row_bytes, count, channel;
 };
 
+// Keys that a kernel may load beyond the last.
+constexpr int64_t kKeyBlock = 64;
+
 // One head of one sequence of one member.
 struct AttentionHead {
   AttentionConfig config;
   HeadCodes query, key, value;  // key.count == value.count
   float score_scale, probability_inverse_step, context_scale;
+  const float* bias;    // null, or bias[j - i] is added to the scaled score of query i and key j; kKeyBlock more follow
   Quantizer quantizer;  // at the first channel of the head
   // The output: query.count rows, of which the head owns `head_size` channels from `codes_channel` on. Codes of width
   // 1: the head's bits are zero on entry; other bits in the same bytes belong to others and must be kept.
@@ -59,6 +63,8 @@ struct BinaryAttentionArguments {
   const float* score_scale;  // [members, heads], like the next two
   const float* probability_inverse_step;
   const float* context_scale;
+  const float* distance_bias;  // [members, heads, 2 * most_distance + 1], or null for none, which softmax needs
+  int64_t most_distance;
   const float* shift;  // [members, heads * head_size], like the next
   const float* inverse_step;
   uint8_t* codes;  // [members, query.tokens, code_row_bytes]

@@ -69,11 +69,29 @@ void boolean_probabilities(const Buffers& b, int64_t keys) {
   for (int64_t j = 0; j < keys; ++j) b.probability[j] = b.score[j] > 0;
 }
 
-void softmax_probabilities(const AttentionHead& head, const Buffers& b, int64_t keys) {
+// Arguments of the exponentials, at most 0.
+void score_differences(const AttentionHead& head, const Buffers& b, int64_t keys) {
   int64_t largest = b.score[0];
   for (int64_t j = 1; j < keys; ++j) largest = b.score[j] > largest ? b.score[j] : largest;
-  for (int64_t j = 0; j < keys; ++j) b.exponential[j] = static_cast<float>(b.score[j] - largest);
-  for (int64_t j = 0; j < keys; ++j) b.exponential[j] = fixed_exp(b.exponential[j] * head.score_scale);
+  for (int64_t j = 0; j < keys; ++j) b.exponential[j] = static_cast<float>(b.score[j] - largest) * head.score_scale;
+}
+
+// The same with a bias.
+void biased_differences(const AttentionHead& head, const Buffers& b, int64_t query, int64_t keys) {
+  const float* bias = head.bias - query;
+  for (int64_t j = 0; j < keys; ++j) b.exponential[j] = static_cast<float>(b.score[j]) * head.score_scale + bias[j];
+  float largest = b.exponential[0];
+  for (int64_t j = 1; j < keys; ++j) largest = maximum(largest, b.exponential[j]);
+  for (int64_t j = 0; j < keys; ++j) b.exponential[j] = b.exponential[j] - largest;
+}
+
+void softmax_probabilities(const AttentionHead& head, const Buffers& b, int64_t query, int64_t keys) {
+  if (head.bias) {
+    biased_differences(head, b, query, keys);
+  } else {
+    score_differences(head, b, keys);
+  }
+  for (int64_t j = 0; j < keys; ++j) b.exponential[j] = fixed_exp(b.exponential[j]);
   int64_t sum = 0;
   for (int64_t j = 0; j < keys; ++j) sum += static_cast<int32_t>(b.exponential[j]);
 
@@ -107,7 +125,7 @@ void binary_attention_scalar(const AttentionHead& head) {
     if (!head.config.softmax) {
       boolean_probabilities(b, keys);
     } else if (keys > 0) {
-      softmax_probabilities(head, b, keys);
+      softmax_probabilities(head, b, i, keys);
     }
     for (int64_t d = 0; d < head_size; ++d) {
       const float y = static_cast<float>(dot(b.probability, b.value + d * keys, keys)) * head.context_scale;

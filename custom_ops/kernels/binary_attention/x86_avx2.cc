@@ -99,7 +99,7 @@ struct Head {
     const int64_t stride = shape.padded_channels;
     if (shape.bit_scores) {
       index_keys(head.key, shape.head_size, shape.padded_keys, b.key_indices);
-      b.exponentials->fill(input.high - input.low, head.score_scale);
+      if (!head.bias) b.exponentials->fill(input.high - input.low, head.score_scale);
     } else if (shape.bytes) {
       transpose_keys(unpack_rows(head.key, 0, shape.keys, shape.padded_keys, input.low, b.rows), shape.padded_keys,
                      stride / 4, b.key_words);
@@ -146,10 +146,18 @@ struct Head {
     const auto build = sign ? build_pair_tables<true> : build_pair_tables<false>;
     build(query[0], query[1], shape.head_size, b.tables);
     count_keys(b.tables, b.key_indices, shape.head_size, shape.padded_keys, counts);
+    // Channels after the last match.
+    const int64_t padding = steps_of_row(shape.head_size) * kStepChannels - shape.head_size;
     for (int64_t t = 0; t < count; ++t, counts += shape.padded_keys) {
+      if (head.bias) {
+        const int64_t least = sign ? -2 * padding - shape.head_size : 0;
+        widen_counts(counts, shape.padded_keys, sign ? 2 : 1, static_cast<int32_t>(least), b.scores);
+        softmax<ByteProbabilities>(first + t, b.scores, counts);
+        memset(counts + shape.keys, 0, static_cast<size_t>(shape.padded_keys - shape.keys));
+        continue;
+      }
       if (!head.config.softmax) {
-        // dot > 0; channels after the last match.
-        const int64_t padding = steps_of_row(shape.head_size) * kStepChannels - shape.head_size;
+        // dot > 0
         to_booleans(sign ? padding + shape.head_size / 2 : 0, shape.keys, shape.padded_keys, counts);
         continue;
       }
@@ -162,14 +170,22 @@ struct Head {
     }
   }
 
+  // Scores of a query, overwritten, to probabilities.
   template <class Probabilities>
-  void to_probabilities(int64_t count, typename Probabilities::Type* rows) const {
+  void softmax(int64_t query, int32_t* scores, typename Probabilities::Type* row) const {
+    const int32_t total = head.bias ? exponentiate_biased(scores, shape.keys, head.score_scale, head.bias - query)
+                                    : exponentiate(scores, shape.keys, head.score_scale);
+    to_probabilities<Probabilities>(scores, shape.keys, total, head.probability_inverse_step, head.config.probability,
+                                    row);
+  }
+
+  template <class Probabilities>
+  void to_probability_rows(int64_t first, int64_t count, typename Probabilities::Type* rows) const {
     const AttentionConfig& config = head.config;
     for (int64_t t = 0; t < count; ++t, rows += shape.padded_keys) {
       int32_t* scores = b.scores + t * shape.padded_keys;
       if (config.softmax) {
-        softmax<Probabilities>(scores, shape.keys, head.score_scale, head.probability_inverse_step, config.probability,
-                               rows);
+        softmax<Probabilities>(first + t, scores, rows);
       } else {
         booleans<Probabilities>(scores, shape.keys, rows);
       }
@@ -184,7 +200,7 @@ struct Head {
       multiply_bytes(query, stride, round_up(shape.head_size, 4), key_bytes() + j * stride, 64, b.key_terms + j,
                      b.scores + j, shape.padded_keys);
     }
-    to_probabilities<ByteProbabilities>(count, b.counts);
+    to_probability_rows<ByteProbabilities>(first, count, b.counts);
   }
 
   void probabilities_by_words(int64_t first, int64_t count) const {
@@ -194,7 +210,7 @@ struct Head {
       multiply_words(b.query_words, stride, round_up(shape.head_size, 2), b.key_words + j * stride, 32, b.scores + j,
                      shape.padded_keys);
     }
-    to_probabilities<WordProbabilities>(count, b.probabilities);
+    to_probability_rows<WordProbabilities>(first, count, b.probabilities);
   }
 
   // Between the two ways: level bytes to values and back, for codes of width 1 and another type of probability, or

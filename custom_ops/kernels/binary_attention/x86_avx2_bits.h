@@ -110,6 +110,15 @@ BEBERT_NOINLINE void count_keys(const uint8_t* tables, const uint8_t* indices, i
   }
 }
 
+// step * count + least of each count, of a multiple of 8.
+inline void widen_counts(const uint8_t* counts, int64_t padded_keys, int32_t step, int32_t least, int32_t* out) {
+  for (int64_t j = 0; j < padded_keys; j += 8) {
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(counts + j)));
+    const __m256i scaled = _mm256_mullo_epi32(wide, _mm256_set1_epi32(step));
+    store_vector(out + j, _mm256_add_epi32(scaled, _mm256_set1_epi32(least)));
+  }
+}
+
 // Counts to their distances from the largest, in place; 255 for keys after the last. Returns the largest distance.
 inline int64_t to_distances(int64_t keys, int64_t padded_keys, uint8_t* counts) {
   memset(counts + keys, 0, static_cast<size_t>(padded_keys - keys));

@@ -3,6 +3,8 @@
 #ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX2_SCORES_H_
 #define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX2_SCORES_H_
 
+#include <math.h>
+
 #include "x86_avx2_codes.h"
 
 namespace bebert {
@@ -70,11 +72,15 @@ inline int32_t largest_int32(__m256i v) {
   return _mm_cvtsi128_si32(most);
 }
 
-// Scores of one query, overwritten by their exponentials, to probabilities; zero for keys after the last, up to a
-// multiple of 32. keys > 0. The sum of at most kMaximumLength exponentials of 2^15 is below 2^31.
-template <class Probabilities>
-inline void softmax(int32_t* scores, int64_t keys, float score_scale, float probability_inverse_step, CodeType code,
-                    typename Probabilities::Type* row) {
+inline float largest_float(__m256 v) {
+  __m128 most = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+  return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
+}
+
+// Scores of one query, overwritten by their exponentials up to a multiple of 32; returns their sum, which at most
+// kMaximumLength of 2^15 keep below 2^31. keys > 0.
+inline int32_t exponentiate(int32_t* scores, int64_t keys, float score_scale) {
   const int64_t padded = round_up(keys, 32);
   for (int64_t j = keys; j < padded; ++j) scores[j] = scores[0];
   __m256i largest = load_vector(scores);
@@ -100,14 +106,50 @@ inline void softmax(int32_t* scores, int64_t keys, float score_scale, float prob
   }
   int32_t total = sum_int32(sum);
   for (int64_t j = keys; j < padded; ++j) total -= scores[j];
+  return total;
+}
 
+// The same with a bias for each key, of which there are as many as keys, rounded up to a multiple of 32.
+inline int32_t exponentiate_biased(int32_t* scores, int64_t keys, float score_scale, const float* bias) {
+  const int64_t padded = round_up(keys, 32);
+  float* sums = reinterpret_cast<float*>(scores);
+  const __m256 scale = _mm256_set1_ps(score_scale);
+  for (int64_t j = 0; j < padded; j += 8) {
+    const __m256 scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(scores + j)), scale);
+    _mm256_storeu_ps(sums + j, _mm256_add_ps(scaled, _mm256_loadu_ps(bias + j)));
+  }
+  for (int64_t j = keys; j < padded; ++j) sums[j] = -INFINITY;
+  __m256 largest = _mm256_loadu_ps(sums);
+  for (int64_t j = 8; j < padded; j += 8) largest = _mm256_max_ps(largest, _mm256_loadu_ps(sums + j));
+  largest = _mm256_set1_ps(largest_float(largest));
+  __m256i total = _mm256_setzero_si256();
+  for (int64_t j = 0; j < padded; j += 32) {
+    __m256 differences[4];
+    __m256i e[4];
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) differences[i] = _mm256_sub_ps(_mm256_loadu_ps(sums + j + 8 * i), largest);
+    fixed_exp(differences, e);  // of -infinity: 0
+    BEBERT_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      store_vector(scores + j + 8 * i, e[i]);
+      total = _mm256_add_epi32(total, e[i]);
+    }
+  }
+  return sum_int32(total);
+}
+
+// Exponentials of one query to probabilities; zero for keys after the last, up to a multiple of 32.
+template <class Probabilities>
+inline void to_probabilities(const int32_t* exponentials, int64_t keys, int32_t total, float probability_inverse_step,
+                             CodeType code, typename Probabilities::Type* row) {
+  const int64_t padded = round_up(keys, 32);
   const __m256 r = _mm256_set1_ps(probability_inverse_step / static_cast<float>(total));
   const CodeRange range(code);
   const __m256i one = _mm256_set1_epi32(code.high - code.low);
   for (int64_t j = 0; j < padded; j += 32) {
     __m256i levels[4];
     for (int i = 0; i < 4; ++i) {
-      const __m256 z = _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(scores + j + 8 * i)), r);
+      const __m256 z = _mm256_mul_ps(_mm256_cvtepi32_ps(load_vector(exponentials + j + 8 * i)), r);
       const __m256 above = _mm256_cmp_ps(z, range.middle, _CMP_GT_OQ);
       levels[i] = code.width == 8 ? range.levels(z) : _mm256_and_si256(_mm256_castps_si256(above), one);
     }
@@ -116,7 +158,7 @@ inline void softmax(int32_t* scores, int64_t keys, float score_scale, float prob
   for (int64_t j = keys; j < padded; ++j) row[j] = 0;
 }
 
-// The same without softmax: 1 where the score is positive.
+// Scores without softmax to probabilities: 1 where the score is positive.
 template <class Probabilities>
 inline void booleans(const int32_t* scores, int64_t keys, typename Probabilities::Type* row) {
   const int64_t padded = round_up(keys, 32);

@@ -19,9 +19,10 @@ class Head {
       : head_(head), sizes_(head.config, head.key.count), b_(buffers), range_(head.config.output) {
     const AttentionConfig& config = head.config;
     bit_scores_ = config.input.width == 1 && config.head_size < kTableSize;
-    if (bit_scores_ && config.softmax) b_.exponentials->fill(config.input.high - config.input.low, head.score_scale);
+    const bool table = bit_scores_ && config.softmax && !head.bias;
+    if (table) b_.exponentials->fill(config.input.high - config.input.low, head.score_scale);
     bit_contexts_ = bit_scores_ && config.probability.width == 1 && config.probability.low == 0 &&
-                    (!config.softmax || b_.exponentials->falling);
+                    (!table || b_.exponentials->falling);
     // Finding them costs as much as some thirty queries without them.
     has_limits_ = bit_contexts_ && config.output.width == 1 && head.query.count > 32;
   }
@@ -136,6 +137,9 @@ class Head {
           bits[i].store(j, t, _mm512_mask_cmplt_epu8_mask(lanes, distance, limit));
         });
       }
+    } else if (head_.bias) {
+      biased_by_bits(first, tiles);
+      for (int64_t i = 0; i < tiles; ++i) bits[i].pack(probabilities(i), sizes_.keys, sizes_.padded_keys);
     } else if (sizes_.keys > 0) {
       Tile tile[kTiles];
       softmax_by_bits(first, tiles, tile);
@@ -196,26 +200,63 @@ class Head {
       rows[i].stride = keys;
       rows[i].reduce_largest(largest);
     }
-    if (!config.softmax) return boolean_by_bytes(tiles);
-    const ScoreExponential exponential(head_.score_scale);
-    for (int64_t i = 0; i < tiles; ++i) rows[i].exponentiate(exponential, head_.probability_inverse_step);
-    const bool any = !(head_.probability_inverse_step >= 0 && head_.probability_inverse_step <= 1073741824.0f);
-    for (int64_t i = 0; i < tiles; ++i) {
-      if (any) {
-        rows[i].quantize_any(config.probability, probabilities(i));
-      } else {
-        rows[i].quantize(config.probability, probabilities(i));
+    if (!config.softmax) {
+      for (int64_t t = 0; t < tiles * kRows; ++t) {
+        boolean_bytes(b_.scores + t * keys, sizes_.keys, constant_of_scores(t), b_.probabilities + t * keys);
       }
+      return;
+    }
+    const ScoreExponential exponential(head_.score_scale);
+    for (int64_t i = 0; i < tiles; ++i) {
+      if (!head_.bias) {
+        rows[i].exponentiate(exponential, head_.probability_inverse_step);
+        continue;
+      }
+      int32_t constants[kRows];
+      for (int t = 0; t < kRows; ++t) constants[t] = constant_of_scores(i * kRows + t);
+      exponentiate_biased(first + i * kRows, constants, rows[i]);
+    }
+    for (int64_t i = 0; i < tiles; ++i) {
+      rows[i].to_probabilities(config.probability, head_.probability_inverse_step, probabilities(i));
     }
   }
 
-  void boolean_by_bytes(int64_t tiles) const {
-    const int64_t channels = sizes_.padded_channels, keys = sizes_.padded_keys;
+  // What the scores of query t of b_.query lack: the part that is the same for all keys.
+  int32_t constant_of_scores(int64_t t) const {
     const int32_t low = head_.config.input.low, offset = signed_offset(head_.config.input);
-    for (int64_t t = 0; t < tiles * kRows; ++t) {
-      const int32_t levels = sum_bytes(b_.query + t * channels, channels);
-      const int32_t constant = offset * (levels + static_cast<int32_t>(sizes_.head_size) * low);
-      boolean_bytes(b_.scores + t * keys, sizes_.keys, constant, b_.probabilities + t * keys);
+    if (offset == 0) return 0;
+    const int32_t levels = sum_bytes(b_.query + t * sizes_.padded_channels, sizes_.padded_channels);
+    return offset * (levels + static_cast<int32_t>(sizes_.head_size) * low);
+  }
+
+  void exponentiate_biased(int64_t first, const int32_t (&constants)[kRows], ScoreRows& rows) const {
+    const float* biases[kRows];
+    for (int64_t t = 0; t < kRows; ++t) biases[t] = head_.bias - smaller(first + t, head_.query.count - 1);
+    rows.exponentiate_biased(constants, biases, head_.score_scale, head_.probability_inverse_step);
+  }
+
+  // A bias makes each score a number of its own, which no table has. Tile after tile: one has room in `scores`.
+  void biased_by_bits(int64_t first, int64_t tiles) const {
+    const int64_t keys = sizes_.padded_keys;
+    const __m512i most = _mm512_set1_epi32(static_cast<int32_t>(sizes_.head_size));
+    const __m512i step = _mm512_set1_epi32(head_.config.input.high - head_.config.input.low);
+    constexpr int32_t kNone[kRows] = {};
+    for (int64_t i = 0; i < tiles && sizes_.keys > 0; ++i) {
+      ScoreRows rows;
+      rows.scores = b_.scores;
+      rows.keys = sizes_.keys;
+      rows.stride = keys;
+      measure(first + i * kRows, [this, keys, most, step](int64_t j, int t, __mmask64, __m512i distances) {
+        alignas(64) uint8_t bytes[64];
+        _mm512_store_si512(bytes, distances);
+        for (int64_t v = 0; v < 64; v += 16) {
+          const __m512i distance = _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes + v)));
+          const __m512i dot = _mm512_sub_epi32(most, _mm512_mullo_epi32(distance, step));
+          _mm512_store_si512(b_.scores + t * keys + j + v, dot);
+        }
+      });
+      exponentiate_biased(first + i * kRows, kNone, rows);
+      rows.to_probabilities(head_.config.probability, head_.probability_inverse_step, probabilities(i));
     }
   }
 
@@ -223,7 +264,9 @@ class Head {
   void contexts_by_bytes(int64_t first, int64_t tiles) const {
     const CodeType probability = head_.config.probability;
     const int64_t channels = sizes_.padded_channels, keys = sizes_.padded_keys;
-    if (sizes_.keys > 0 && bit_scores_) {
+    if (bit_scores_ && head_.bias) {
+      biased_by_bits(first, tiles);
+    } else if (sizes_.keys > 0 && bit_scores_) {
       Tile tile[kTiles];
       softmax_by_bits(first, tiles, tile);
       for (int64_t i = 0; i < tiles; ++i) {

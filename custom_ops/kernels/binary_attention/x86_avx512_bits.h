@@ -214,6 +214,17 @@ struct ProbabilityBits {
     ones[t] += static_cast<int32_t>(_mm_popcnt_u64(keys));
   }
 
+  // From level bytes, [kRows, stride].
+  void pack(const uint8_t* levels, int64_t keys, int64_t stride) {
+    clear();
+    for (int64_t j = 0; j < keys; j += 64) {
+      for (int t = 0; t < kRows; ++t) {
+        const __m512i row = _mm512_load_si512(levels + t * stride + j);
+        store(j, t, _mm512_mask_test_epi8_mask(first_bytes(keys - j), row, row));
+      }
+    }
+  }
+
   // Keys 32 * index .. 32 * index + 31 of query t, in each lane.
   __m512i half(int64_t index, int t) const {
     int32_t keys;

@@ -3,6 +3,8 @@
 #ifndef BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX512_SOFTMAX_H_
 #define BEBERT_EDGE_KERNELS_BINARY_ATTENTION_X86_AVX512_SOFTMAX_H_
 
+#include <math.h>
+
 #include "x86_avx512_codes.h"
 
 namespace bebert {
@@ -110,7 +112,46 @@ struct ScoreRows {
     inverse_sums(_mm512_sub_epi32(total, _mm512_set1_epi32(static_cast<int32_t>(excess))), probability_inverse_step, r);
   }
 
-  // Probabilities as level bytes, [kRows, stride], where z is in 0 .. 2^30.
+  // The same where scores are floats: those of row t, plus constants[t], times the scale, plus biases[t].
+  void exponentiate_biased(const int32_t (&constants)[kRows], const float* const (&biases)[kRows], float score_scale,
+                           float probability_inverse_step) {
+    const __m512 scale = _mm512_set1_ps(score_scale), none = _mm512_set1_ps(-INFINITY);
+    __m512i sums[kRows];
+    for (int t = 0; t < kRows; ++t) {
+      int32_t* row = scores + t * stride;
+      const __m512i constant = _mm512_set1_epi32(constants[t]);
+      __m512 largest_lanes = none;
+      for (int64_t j = 0; j < keys; j += 16) {
+        const __m512i dot = _mm512_add_epi32(_mm512_load_si512(row + j), constant);
+        const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(dot), scale);
+        const __m512 score = _mm512_add_ps(scaled, _mm512_loadu_ps(biases[t] + j));
+        const __m512 known = _mm512_mask_mov_ps(none, first_lanes(keys - j), score);
+        _mm512_store_ps(row + j, known);
+        largest_lanes = _mm512_max_ps(largest_lanes, known);
+      }
+      const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(largest_lanes));
+      sums[t] = _mm512_setzero_si512();
+      for (int64_t j = 0; j < keys; j += 16) {
+        const __m512i e = fixed_exp(_mm512_sub_ps(_mm512_load_ps(row + j), most));  // of -infinity: 0
+        _mm512_store_si512(row + j, _mm512_add_epi32(e, _mm512_set1_epi32(0x4b000000)));
+        sums[t] = _mm512_add_epi32(sums[t], e);
+      }
+    }
+    __m512i total = reduce_words(sums, [](__m512i a, __m512i b) { return _mm512_add_epi32(a, b); });
+    total = _mm512_add_epi32(total, _mm512_srli_epi64(total, 32));
+    inverse_sums(total, probability_inverse_step, r);
+  }
+
+  // Probabilities as level bytes, [kRows, stride], by the way that their range allows.
+  void to_probabilities(CodeType code, float probability_inverse_step, uint8_t* rows) const {
+    if (probability_inverse_step >= 0 && probability_inverse_step <= 1073741824.0f) {
+      quantize(code, rows);
+    } else {
+      quantize_any(code, rows);
+    }
+  }
+
+  // Where z is in 0 .. 2^30.
   void quantize(CodeType code, uint8_t* rows) const {
     const CodeRange range(code);
     const __m512i high = _mm512_set1_epi8(static_cast<char>(code.high));
@@ -142,7 +183,7 @@ struct ScoreRows {
     }
   }
 
-  // The same for any z.
+  // For any z.
   void quantize_any(CodeType code, uint8_t* rows) const {
     const CodeRange range(code);
     const __m128i step = _mm_set1_epi8(static_cast<char>(code.high - code.low));
