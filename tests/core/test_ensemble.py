@@ -99,8 +99,6 @@ def test_keys_that_have_their_usual_values_are_not_written(saved: Path) -> None:
         ("encoder", "distance_biases", 1, "encoder.distance_biases is 1, expected 2 integers >= 0"),
         ("encoder", "distance_biases", [4, -1], "encoder.distance_biases is [4, -1], expected 2 integers >= 0"),
         ("encoder", "distance_biases", [4, 1, 1], "encoder.distance_biases is [4, 1, 1], expected 2 integers >= 0"),
-        ("encoder", "distance_biases", [4], "tensor distance_bias is missing: expected shape (2, 3, 9)"),
-        ("encoder", "distance_biases", [0, 4], "tensor layers.1.attention.distance_bias is missing: expected shape"),
         ("encoder", "embedding_size", 0.5, "encoder.embedding_size is 0.5"),
         ("encoder", "embedding_size", 10, "quantization.projection is None, expected a code type where"),
         ("quantization", "projection", "int3", "quantization.projection is 'int3'"),
@@ -117,6 +115,23 @@ def test_a_wrong_structure_is_refused(section: str, key: str, value: object, exp
 def test_rotary_positions_want_pairs_of_channels() -> None:
     with pytest.raises(FormatError, match=r"head_size is 5, expected an even number, for rotary positions"):
         random_ensemble(head_size=5, structure={"rotary_bases": (1e4, 1e4)})
+
+
+@pytest.mark.parametrize(
+    ("distances", "tensor"), [((4,), "distance_bias"), ((0, 4), "layers.1.attention.distance_bias")]
+)
+def test_biases_by_distance_are_of_all_layers_or_of_one(distances: tuple[int, ...], tensor: str) -> None:
+    ensemble = random_ensemble(structure={"distance_biases": distances})
+    assert [name for name in ensemble.tensors if "distance_bias" in name] == [tensor]
+    del ensemble.tensors[tensor]
+    with pytest.raises(FormatError, match=rf"tensor {re.escape(tensor)} is missing: expected shape \(2, 3, 9\)"):
+        ensemble.validate()
+
+
+def test_boolean_scores_take_no_bias_by_distance() -> None:
+    boolean = replace(LayerQuantization.for_bits(1), scores="boolean")
+    with pytest.raises(FormatError, match=r"distance_biases is \(0, 4\), expected none for layer 1, which has boolean"):
+        random_ensemble(bits=boolean, structure={"distance_biases": (0, 4)})
 
 
 def test_boolean_scores_want_boolean_probabilities() -> None:
