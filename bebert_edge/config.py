@@ -211,7 +211,7 @@ class EncoderConfig:
         object.__setattr__(self, "distance_biases", tuple(distances))
 
     def distance_bias(self, layer: int) -> int:
-        """The distance from which on a distinct layer's addends of attention scores no longer change; 0: it has none."""
+        """The U of the table that the scores of a layer, one with weights of its own, get an addend from; 0: none."""
         shared = len(self.distance_biases) == 1
         return self.distance_biases[0 if shared else layer] if self.distance_biases else 0
 
