@@ -28,6 +28,9 @@ from bebert_edge.errors import CheckpointError
 NAME = "modernbert"
 _POOLINGS = {"cls": "first", "mean": "mean"}
 """`task.pooling` by `classifier_pooling`."""
+_LOCAL = "sliding_attention"
+_HIDDEN = -1e30
+"""Added to the score of a key outside of the window: so low that it gets none of the attention."""
 
 
 def detect(config: Mapping[str, Any], names: Collection[str] = ()) -> bool:
@@ -91,14 +94,24 @@ def _rotary_bases(source: Source) -> tuple[float, ...]:
         ) from error
 
 
-def _check_window(source: Source, max_length: int) -> None:
-    if "sliding_attention" in source.config.get("layer_types", []):
-        reach = source.integer("local_attention") // 2
-        if max_length > reach + 1:
-            raise CheckpointError(
-                f"{source.config_path}: max_length is {max_length}, but layers of local attention see {reach} tokens "
-                f"on either side: expected inputs of {reach + 1} tokens at most, which see no window; pass --max-length"
-            )
+def _distance_biases(source: Source, max_length: int) -> tuple[int, ...]:
+    """The U of each layer's bias by distance, which makes its window; 0 for layers that see all tokens."""
+    types = source.config.get("layer_types", [])
+    if _LOCAL not in types:
+        return ()
+    # No tokens are further apart than the first and the last of the longest input.
+    distance = min(source.integer("local_attention") // 2 + 1, max(max_length - 1, 1))
+    return tuple(distance if kind == _LOCAL else 0 for kind in types)
+
+
+def _windows(source: Source, shape: EncoderConfig) -> Tensors:
+    """Biases that hide the keys that are further away than the window reaches."""
+    reach = source.integer("local_attention") // 2 if shape.distance_biases else 0
+    for i, distance in enumerate(shape.distance_biases):
+        if distance:
+            row = np.where(np.abs(np.arange(-distance, distance + 1)) <= reach, 0, _HIDDEN).astype(np.float32)
+            name = "distance_bias" if len(shape.distance_biases) == 1 else f"layers.{i}.attention.distance_bias"
+            yield name, np.tile(row, (shape.heads, 1))
 
 
 def read(source: Source) -> Member:
@@ -120,7 +133,6 @@ def read(source: Source) -> Member:
     if pooling not in _POOLINGS:
         raise CheckpointError(f"{path}: classifier_pooling is {pooling!r}, expected one of {', '.join(_POOLINGS)}")
     task = replace(task, pooling=_POOLINGS[pooling])
-    _check_window(source, max_length)
     shape = source.encoder(
         positions=max_length,
         token_types=0,
@@ -131,6 +143,7 @@ def read(source: Source) -> Member:
         gated=True,
         rotary_bases=_rotary_bases(source),
         pooler_norm=True,
+        distance_biases=_distance_biases(source, max_length),
     )
     read = Reader(source)
     kept = read_kept(source.config[SECTION], path)
@@ -138,5 +151,6 @@ def read(source: Source) -> Member:
     tensors = dict(_tensors(read, shape, len(labels), kept, embeddings))
     read.finish()
     check_kept(kept, tensors, path)
+    tensors |= dict(_windows(source, shape))
     quantization = replace(QuantizationConfig.for_bits(bits, shape, embeddings), weights=kept)
     return Member(shape, quantization, task, labels, max_length, tensors, source.tokenizer)

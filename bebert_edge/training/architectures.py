@@ -83,11 +83,3 @@ def architecture(config: Any) -> Architecture:
     if kind not in ARCHITECTURES:
         raise ValueError(f"model_type is {kind!r}, expected one of {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[kind]
-
-
-def longest_input(config: Any) -> int:
-    """Tokens of the longest input that a model of this configuration can be trained on."""
-    longest = int(config.max_position_embeddings)
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        longest = min(longest, int(config.sliding_window) + 1)
-    return longest

@@ -15,7 +15,6 @@ from bebert_edge.checkpoints import ENSEMBLE_FILE
 from bebert_edge.config import TaskConfig
 from bebert_edge.errors import TrainingError
 from bebert_edge.kept_weights import choose
-from bebert_edge.training.architectures import longest_input
 from bebert_edge.training.boosting import adaboost_r2, bootstrap, member_weights, resample, samme
 from bebert_edge.training.calibration import combine, fit_member_weights, fit_temperature
 from bebert_edge.training.card import write_card
@@ -134,9 +133,9 @@ class _Run:
             self.teacher = load_float(source, self.labels, self.problem, new_head=options.new_head, task=self.task.name)
         if options.pooling is not None:
             self.teacher.config.pooling = options.pooling
-        longest = longest_input(self.teacher.config)
-        if longest < options.max_length:
-            raise TrainingError(f"--max-length is {options.max_length}, but {source} takes {longest} tokens at most")
+        positions = self.teacher.config.max_position_embeddings
+        if positions < options.max_length:
+            raise TrainingError(f"--max-length is {options.max_length}, but {source} has {positions} positions")
         self.weights = choose(options.keep, [name for name, _ in linears(self.teacher)])
         if self.teacher.config.num_labels != len(self.labels):
             found = self.teacher.config.num_labels

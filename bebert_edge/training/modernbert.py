@@ -74,7 +74,8 @@ class BinaryModernBertAttention(ModernBertAttention):
         query, key, value = (x.transpose(1, 2) for x in self.Wqkv(hidden_states).view(heads).unbind(-3))
         query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
         codes = self.query_quantizer(query), self.key_quantizer(key), self.value_quantizer(value)
-        context = binary_attention(self, *codes, attention_mask, self.head_dim**-0.5)[0]
+        bias = None if self.sliding_window is None else 0.0  # windows are packed as a bias by distance
+        context = binary_attention(self, *codes, attention_mask, self.head_dim**-0.5, bias)[0]
         projected: Tensor = self.Wo(context.flatten(-2))
         return projected, None
 

@@ -303,26 +303,29 @@ def binary_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
+    bias: float | Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention on codes, as transformers' `AttentionInterface`; query, key and value are codes [B, A, S, D].
 
-    `module` has their quantizers, and one of probabilities.
+    `module` has their quantizers, and one of probabilities. A `bias`, added to the scores, makes it the op
+    BiasedBinaryAttention, whose roundings are others even if it is 0: masks stand for what hides keys.
     """
     q, k, v, p = module.query_quantizer, module.key_quantizer, module.value_quantizer, module.probability_quantizer
     if module.training:
         scores = (q.value(query) @ k.value(key).transpose(-1, -2)) * scaling
-        if attention_mask is not None:
-            scores = scores + attention_mask
+        for addend in (bias, attention_mask):
+            scores = scores if addend is None else scores + addend
         context = p.value(p(scores.softmax(-1))) @ v.value(value)
         return context.transpose(1, 2), None
     dot = query @ key.transpose(-1, -2)
     attended = torch.ones_like(dot, dtype=torch.bool)
     if attention_mask is not None:
         attended &= attention_mask >= 0
-    largest = dot.masked_fill(~attended, -math.inf).amax(-1, keepdim=True)
     score_scale = (q.positive_step.double() * k.positive_step.double() * scaling).float()
-    weights = fixed_exp(((dot - largest) * score_scale).clamp(max=0)) * attended
+    scores, scale = (dot, score_scale) if bias is None else (dot * score_scale + bias, 1.0)
+    largest = scores.masked_fill(~attended, -math.inf).amax(-1, keepdim=True)
+    weights = fixed_exp(((scores - largest) * scale).clamp(max=0)) * attended
     # Padding far from all tokens attends to nothing; the sum of others is at least 32768.
     ratio = p.inverse_step / weights.sum(-1, keepdim=True).clamp(min=1)
     codes = (weights * ratio).clamp(p.low, p.high).round()

@@ -15,7 +15,7 @@ from bebert_edge import reference
 from bebert_edge.checkpoints import Options, load
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.rotary import Rotary
-from bebert_edge.training import Examples, TrainingOptions, binarize, load_member, train
+from bebert_edge.training import binarize, load_member
 from bebert_edge.training.kept import keep
 from bebert_edge.training.latent import load_float, load_tokenizer, save_member
 from bebert_edge.training.modernbert import ExactGELU
@@ -97,16 +97,37 @@ def test_linears_that_keep_more_bits_are_the_reference_s(tmp_path):
         np.testing.assert_allclose(found, expected, atol=5e-5, err_msg=path)
 
 
-def test_inputs_beyond_the_window_are_refused(tmp_path):
-    backbone = write_tiny(tmp_path / "backbone", "modernbert", local_attention=16)
-    examples = Examples(["good", "bad"] * 8, None, [1, 0] * 8, LABELS)
-    with pytest.raises(TrainingError, match=r"--max-length is 16, but .* takes 9 tokens at most"):
-        train(examples, tmp_path / "out", TrainingOptions(max_length=16), backbone=backbone)
+@pytest.mark.parametrize("bits", [1, 4])
+def test_local_attention_is_the_reference_s(bits, tmp_path):
+    """Windows that reach 1 and 4 tokens to either side, in inputs of up to 24 tokens and their padding."""
+    logits = []
+    for window in (2, 8):
+        backbone = write_tiny(tmp_path / f"backbone {window}", "modernbert", local_attention=window)
+        member = binarize(load_float(backbone, LABELS), bits).train()
+        inputs = batch("modernbert", TEXTS, 24)
+        with torch.no_grad():
+            member(**inputs)
+        settings = dict(bits=bits, labels=LABELS, text_pair=False, max_length=24)
+        save_member(member, load_tokenizer(backbone), tmp_path / f"member {window}", **settings)
+        packed = load(tmp_path / f"member {window}")
+        assert packed.config.encoder.distance_biases == (0, window // 2 + 1, 0)
+        with torch.no_grad():
+            expected = load_member(tmp_path / f"member {window}")(**inputs).logits.numpy()
+        for path, found, _ in answers(packed, {name: x.numpy() for name, x in inputs.items()}):
+            np.testing.assert_allclose(found, expected, atol=5e-5, err_msg=path)
+        logits.append(expected)
+    assert abs(logits[0] - logits[1]).max() > 1e-3
+
+
+def test_a_window_that_no_input_shows_is_no_longer_than_inputs(tmp_path):
+    backbone = write_tiny(tmp_path / "backbone", "modernbert")
     member = binarize(load_float(backbone, LABELS), 4).train()
     with torch.no_grad():
         member(**batch("modernbert", TEXTS, 9))
     settings = dict(bits=4, labels=LABELS, text_pair=False, max_length=9)
     save_member(member, load_tokenizer(backbone), tmp_path / "member", **settings)
-    assert load(tmp_path / "member").config.max_length == 9
-    with pytest.raises(CheckpointError, match="max_length is 10, but layers of local attention see 8 tokens"):
-        load(tmp_path / "member", Options(max_length=10))
+    packed = load(tmp_path / "member")
+    assert packed.config.encoder.distance_biases == (0, 8, 0)
+    assert not packed.tensors["layers.1.attention.distance_bias"].any()
+    with pytest.raises(CheckpointError, match=r"max_length is 33, but it has 32 positions"):
+        load(tmp_path / "member", Options(max_length=33))
