@@ -24,7 +24,14 @@ SCORES = ("softmax", "boolean")
 RANGES = ("fixed", "sequence")
 RANGE_CODES = {"signed": ("int2", "int4", "int8"), "unsigned": ("uint2", "uint4", "uint8")}
 """Code types that can have the range of their sequence."""
-TASK_TYPES = ("text-classification", "reranking", "token-classification", "question-answering", "sentence-embedding")
+TASK_TYPES = (
+    "text-classification",
+    "reranking",
+    "token-classification",
+    "question-answering",
+    "sentence-embedding",
+    "fill-mask",
+)
 PROBLEMS = ("single_label", "multi_label", "regression", "embedding")
 POOLINGS = ("first", "mean")
 COMBINATIONS = ("logits", "probabilities")
@@ -58,8 +65,8 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
         "embeddings": "binary",
     },
     "quantization.layers[]": {"scores": "softmax"},
-    "task": {"pooling": "first"},
-    "heads[].task": {"pooling": "first"},
+    "task": {"pooling": "first", "mask_id": None},
+    "heads[].task": {"pooling": "first", "mask_id": None},
     "heads[]": {"combination": "logits", "temperature": 1.0},
 }
 """Keys of the file that may be missing, by section, and what they are then; written only where they differ."""
@@ -364,12 +371,14 @@ class TaskConfig:
 
     `pooling` is what a sentence embedding or a pooler is made of: the hidden state of the `first` token, or the `mean`
     of all.
+    `mask_id` is the token that stands for those to be guessed; None for all tasks but `fill-mask`.
     """
 
     type: str = "text-classification"
     problem: str = "single_label"
     text_pair: bool = False
     pooling: str = "first"
+    mask_id: int | None = None
 
     def __post_init__(self) -> None:
         _require(self.type in TASK_TYPES, "task.type", self.type, f"one of {TASK_TYPES}")
@@ -380,20 +389,22 @@ class TaskConfig:
         pairs = {"question-answering": "true: a question and a text", "reranking": "true: a query and a document"}
         if self.type in pairs:
             _require(self.text_pair, "task.text_pair", self.text_pair, pairs[self.type])
-        if self.embeds:
-            _require(not self.text_pair, "task.text_pair", self.text_pair, "false for the type 'sentence-embedding'")
+        if self.embeds or self.fills:
+            _require(not self.text_pair, "task.text_pair", self.text_pair, f"false for the type {self.type!r}")
+        fits = _is_int(self.mask_id, 0) if self.fills else self.mask_id is None
+        _require(fits, "task.mask_id", self.mask_id, "a token's number for the type 'fill-mask', and none for others")
 
     def _problems(self) -> tuple[str, ...]:
         if self.embeds:
             return ("embedding",)
         if self.type == "reranking":
             return ("multi_label", "regression")
-        return PROBLEMS[:1] if self.answers_tokens else PROBLEMS[:3]
+        return PROBLEMS[:1] if self.answers_tokens or self.fills else PROBLEMS[:3]
 
     @property
     def pooled(self) -> bool:
         """Whether a pooler and a classifier answer for the sequence."""
-        return not self.answers_tokens and not self.embeds
+        return not self.answers_tokens and not self.embeds and not self.fills
 
     @property
     def answers_tokens(self) -> bool:
@@ -404,6 +415,11 @@ class TaskConfig:
     def embeds(self) -> bool:
         """Whether the answer is a vector."""
         return self.type == "sentence-embedding"
+
+    @property
+    def fills(self) -> bool:
+        """Whether the answer is a token of the vocabulary for every masked one."""
+        return self.type == "fill-mask"
 
     @property
     def outputs(self) -> tuple[str, str]:
@@ -554,8 +570,10 @@ class EnsembleConfig:
     def _check_labels(self) -> None:
         labels, task = list(self.labels), self.task
         _require(all(isinstance(label, str) for label in labels), "labels", labels, "a list of strings")
-        if task.embeds:
-            _require(not labels, "labels", labels, "an empty list for the type 'sentence-embedding'")
+        if task.embeds or task.fills:
+            _require(not labels, "labels", labels, f"an empty list for the type {task.type!r}")
+            if task.fills:
+                self._check_mask()
             return
         _require(len(labels) >= 1, "labels", labels, "a list of one or more strings")
         if task.type == "question-answering":
@@ -563,6 +581,21 @@ class EnsembleConfig:
             _require(labels == expected, "labels", labels, f"{expected} for the type 'question-answering'")
         if task.type == "reranking":
             _require(len(labels) == 1, "labels", labels, "one name, for the type 'reranking'")
+
+    def _check_mask(self) -> None:
+        mask_id, tokens = self.task.mask_id, self.encoder.vocab_size
+        fits = mask_id is not None and mask_id < tokens
+        _require(fits, "task.mask_id", mask_id, f"less than {tokens}, encoder.vocab_size")
+        for key, only in (("ranges", "fixed"), ("embeddings", "binary")):
+            found = getattr(self.quantization, key)
+            _require(found == only, f"quantization.{key}", found, f"{only!r} for the type 'fill-mask'")
+
+    @property
+    def logits_size(self) -> int:
+        """Numbers of an answer of a member: logits, or those of its embedding."""
+        if self.task.embeds:
+            return self.encoder.hidden_size
+        return self.encoder.vocab_size if self.task.fills else len(self.labels)
 
     def _check_ranges(self) -> None:
         """Ranges of the sequence go with the plain encoder only: what else it may have wants steps."""

@@ -123,7 +123,14 @@ def _head_specs(prefix: str, config: EnsembleConfig) -> Iterator[tuple[str, Tens
         yield from _linear_specs(f"{prefix}pooler", config, h, h)
         if config.encoder.pooler_norm:
             yield from _norm_specs(f"{prefix}pooler.norm", members, h)
-    if not config.task.embeds:
+    if config.task.fills:
+        width, vocabulary = config.encoder.embedding_size, config.encoder.vocab_size
+        yield from _linear_specs(f"{prefix}transform", config, h, width)
+        yield from _norm_specs(f"{prefix}transform.norm", members, width)
+        yield f"{prefix}decoder.shift", TensorSpec("float", (members, width), "quantizers", uniform=True)
+        yield f"{prefix}decoder.step", TensorSpec("step", (members,), "quantizers")
+        yield f"{prefix}decoder.bias", TensorSpec("float", (members, vocabulary), "biases")
+    elif not config.task.embeds:
         yield f"{prefix}classifier.weight", TensorSpec("float", (members, labels, h), "classifier")
         yield f"{prefix}classifier.bias", TensorSpec("float", (members, labels), "classifier")
 

@@ -231,12 +231,28 @@ class LoweredClassifier:
 
 
 @dataclass(frozen=True)
+class LoweredMaskHead:
+    """What guesses masked tokens: a transform, and a decoder that is the word embeddings themselves.
+
+    The last layer's `ffn_norm` quantizes the transform's input; `norm` follows its `activation` and gives the decoder's
+    codes. Logits are `step [E] * (the product of codes and words) + bias [E, V]`.
+    """
+
+    transform: LoweredQuantizedLinear
+    norm: LoweredNorm
+    words: tuple[LoweredWords, ...]
+    step: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True)
 class LoweredHead:
     """What a task has of its own: `config` is the ensemble's with this task as the only one."""
 
     config: EnsembleConfig
     pooler: LoweredPooler | None
     classifier: LoweredClassifier | None
+    mask: LoweredMaskHead | None = None
 
 
 @dataclass(frozen=True)
@@ -320,12 +336,12 @@ class _Lowering:
         return [f"layers.{i}.{use}" for use in uses]
 
     def hidden_quantizers(self, i: int) -> tuple[Quantizer, ...]:
-        """The quantizers of distinct layer `i`'s input; after all, the poolers'."""
+        """The quantizers of distinct layer `i`'s input; after all, those of the heads' linears."""
         if self.ranges:
             return self.unused_quantizers()
         if i == self.config.encoder.distinct_layers:
-            poolers, code = self.poolers(), CODE_TYPES[self.config.quantization.pooler]
-            return self.inputs(poolers, code)[0] if poolers else self.unused_quantizers()
+            linears, code = self.head_linears(), CODE_TYPES[self.config.quantization.pooler]
+            return self.inputs(linears, code)[0] if linears else self.unused_quantizers()
         return self.inputs(self.qkv_names(i), self.layer_code(i, "hidden"))[0]
 
     def unused_quantizers(self) -> tuple[Quantizer, ...]:
@@ -435,9 +451,11 @@ class _Lowering:
             projection=projection,
         )
 
-    def poolers(self) -> list[str]:
-        """The poolers of all tasks, which share what quantizes their inputs where it is equal."""
-        return [f"{head_prefix(name)}pooler" for name in self.config.task_names if self.config.of(name).task.pooled]
+    def head_linears(self) -> list[str]:
+        """The linears of all tasks, which share what quantizes their inputs where it is equal."""
+        tasks = {head_prefix(name): self.config.of(name).task for name in self.config.task_names}
+        names = {prefix: "pooler" if task.pooled else "transform" for prefix, task in tasks.items()}
+        return [f"{prefix}{names[prefix]}" for prefix, task in tasks.items() if task.pooled or task.fills]
 
     def pooler(self, name: str) -> LoweredPooler:
         norm, activation = None, self.config.encoder.pooler_activation
@@ -452,10 +470,27 @@ class _Lowering:
         code = CODE_TYPES[self.config.quantization.pooler]
         if self.ranges:
             return range_linear(self.tensors, self.terms(name), code, self.config.encoder.hidden_size)
-        return LoweredLinear(self.products(name, code, self.sources(self.poolers(), code)[name]))
+        return LoweredLinear(self.products(name, code, self.sources(self.head_linears(), code)[name]))
+
+    def mask_head(self, prefix: str) -> LoweredMaskHead:
+        code, name = CODE_TYPES[self.config.quantization.pooler], f"{prefix}transform"
+        transform = LoweredQuantizedLinear(
+            self.products(name, code, self.sources(self.head_linears(), code)[name]),
+            ACTIVATION_NUMBERS[self.config.encoder.activation],
+            (),
+        )
+        return LoweredMaskHead(
+            transform=transform,
+            norm=self.norm(f"{name}.norm", (self.input_quantizer(f"{prefix}decoder", code),)),
+            words=tuple(words for words in self.words() if isinstance(words, LoweredWords)),
+            step=self.tensors[f"{prefix}decoder.step"],
+            bias=self.tensors[f"{prefix}decoder.bias"],
+        )
 
     def head(self, name: str) -> LoweredHead:
         config, prefix, classifier = self.config.of(name), head_prefix(name), None
+        if config.task.fills:
+            return LoweredHead(config, None, None, self.mask_head(prefix))
         if not config.task.embeds:
             weight, bias = (self.tensors[f"{prefix}classifier.{tensor}"] for tensor in ("weight", "bias"))
             classifier = LoweredClassifier(weight, bias)

@@ -24,6 +24,7 @@ from bebert_edge.lowering import (
     LoweredHead,
     LoweredLayer,
     LoweredLinear,
+    LoweredMaskHead,
     LoweredNorm,
     LoweredPooler,
     LoweredProduct,
@@ -399,13 +400,26 @@ def forward_tasks(
     for layer in model.layers:
         hidden, codes = _layer(layer, hidden, codes, columns, offsets, model.epsilon)
 
-    return {name: _answer(head, hidden, codes, offsets, real, model.epsilon) for name, head in model.heads.items()}
+    tokens = input_ids[real]
+    return {
+        name: _answer(head, hidden, codes, tokens, offsets, real, model.epsilon) for name, head in model.heads.items()
+    }
 
 
 def _answer(
-    head: LoweredHead, hidden: Floats, codes: Sequence[Codes], offsets: Ids, real: NDArray[np.bool_], epsilon: float
+    head: LoweredHead,
+    hidden: Floats,
+    codes: Sequence[Codes],
+    tokens: Ids,
+    offsets: Ids,
+    real: NDArray[np.bool_],
+    epsilon: float,
 ) -> tuple[Floats, Floats]:
     task = head.config.task
+    if head.mask is not None:
+        masked = tokens == task.mask_id
+        members = _fill(head.mask, [code[:, masked] for code in codes], epsilon)
+        return combine(members, head.config), members
     if task.embeds:
         members = embed(hidden, offsets, task.pooling)
         return combine(members, head.config), members
@@ -423,6 +437,20 @@ def _answer(
     pooled = _pool(head.pooler, state, codes, epsilon)
     members = classify(head.classifier, pooled)
     return combine(members, head.config), members
+
+
+def _fill(head: LoweredMaskHead, codes: Sequence[Codes], epsilon: float) -> Floats:
+    """Of the codes of masked tokens `[E, masks, stored H]`, logits `[E, masks, V]`."""
+    x = activate(_linear(head.transform, codes), head.transform.activation)
+    _, (decoded,) = _norm(head.norm, x, np.zeros_like(x), epsilon)
+    (quantizer,) = head.norm.outputs
+    nothing, k = np.zeros((1, 1), np.float32), head.norm.gamma.shape[-1]
+    first, *second = (
+        packed_binary_matmul(decoded, words.weight, words.scale, nothing, k=k, input_code=quantizer.code.triple)
+        for words in head.words
+    )
+    product = first + second[0] if second else first
+    return np.asarray(product * head.step[:, None, None] + head.bias[:, None], np.float32)
 
 
 def _words(words: LoweredWords | GroupedTable, ids: Ids, k: int) -> Floats:

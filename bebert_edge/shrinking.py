@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bebert_edge.config import TaskConfig
 from bebert_edge.ensemble import PackedEnsemble, tensor_specs
 from bebert_edge.errors import FormatError
 
@@ -121,13 +122,23 @@ def _keep(ensemble: PackedEnsemble, content: dict[str, Any], words: dict[int, st
     _renumber(content.get("post_processor"), new)
     tensors: dict[str, NDArray[Any]] = dict(ensemble.tensors)
     for name in tensors:
-        if name.startswith("embeddings.word."):
+        if name.startswith("embeddings.word.") or name.endswith("decoder.bias"):
             tensors[name] = np.ascontiguousarray(tensors[name][:, kept])
-    encoder = replace(ensemble.config.encoder, vocab_size=len(kept))
+    config = ensemble.config
+    config = replace(
+        config,
+        encoder=replace(config.encoder, vocab_size=len(kept)),
+        task=_with_mask(config.task, new),
+        heads=tuple(replace(head, task=_with_mask(head.task, new)) for head in config.heads),
+    )
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    trimmed = PackedEnsemble(replace(ensemble.config, encoder=encoder), tensors, text)
+    trimmed = PackedEnsemble(config, tensors, text)
     trimmed.validate()
     return trimmed
+
+
+def _with_mask(task: TaskConfig, new: dict[int, int]) -> TaskConfig:
+    return task if task.mask_id is None else replace(task, mask_id=new[task.mask_id])
 
 
 def _renumber(processor: Any, new: dict[int, int]) -> None:

@@ -105,7 +105,7 @@ def export(
         checks = []
         if verify:
             progress("verifying")
-            texts = default_samples(ensemble.config.task.text_pair) if samples is None else samples
+            texts = default_samples(ensemble) if samples is None else samples
             members = _load_torch(found) if torch_members is None else TorchMembers(torch_members)
             for check in run_checks(temporary, ensemble, texts, members):
                 checks.append(check)

@@ -55,7 +55,7 @@ def build_model(ensemble: PackedEnsemble) -> tuple[onnx.ModelProto, dict[str, in
             (hidden,) = _first(graph, [hidden], tokens, f"layers.{i}.first") if first_only else [hidden]
         else:
             hidden, codes = _layer(graph, layer, hidden, codes, tokens, model.epsilon, f"layers.{i}", first_only)
-    answer(graph, model, LastLayer(hidden, codes, reads_first_tokens(ensemble.config), tokens.first))
+    answer(graph, model, LastLayer(hidden, codes, reads_first_tokens(ensemble.config), tokens.first, tokens.ids))
 
     proto = helper.make_model(
         helper.make_graph(

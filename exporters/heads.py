@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from bebert_edge.answer import SMALLEST_NORM
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import head_prefix
-from bebert_edge.exporters.nodes import Graph
+from bebert_edge.exporters.mask_head import fill
+from bebert_edge.exporters.nodes import Graph, numbered
 from bebert_edge.exporters.range_graph import range_linear
 from bebert_edge.lowering import LoweredEnsemble, LoweredHead
 from bebert_edge.range_lowering import RangeLinear
@@ -36,7 +37,8 @@ def output_infos(config: EnsembleConfig) -> list[onnx.ValueInfoProto]:
 
 def _output_infos(prefix: str, config: EnsembleConfig) -> list[onnx.ValueInfoProto]:
     places: list[Any] = ["batch", "sequence"] if config.task.answers_tokens else ["batch"]
-    own = config.encoder.hidden_size if config.task.embeds else len(config.labels)
+    places = ["masks"] if config.task.fills else places
+    own = config.logits_size
     combined = config.embedding_size or own
     answer, members = config.task.outputs
     return [
@@ -47,12 +49,16 @@ def _output_infos(prefix: str, config: EnsembleConfig) -> list[onnx.ValueInfoPro
 
 @dataclass(frozen=True)
 class LastLayer:
-    """Names of what the last layer gives: hidden states and codes, of all tokens or of the first ones only."""
+    """Names of what the last layer gives: hidden states and codes, of all tokens or of the first ones only.
+
+    `first` are the places of these among all, `ids` the ids of all.
+    """
 
     hidden: str
     codes: list[str]
     first_only: bool
     first: str
+    ids: str
 
     def first_rows(self, graph: Graph, x: str) -> str:
         """The rows of the first tokens."""
@@ -86,6 +92,9 @@ class _Head:
         combined, members = task.outputs
         if task.embeds:
             self.combine_embeddings(self.embed(members), combined)
+        elif self.head.mask is not None:
+            fill(self.graph, self.head.mask, self.config, self.masked_codes(), self.prefix, members)
+            self.combine(self.prefix + members, combined)
         elif task.answers_tokens:
             answers = self.classify(self.last.hidden, "token_member_logits")
             self.pad(self.combine(answers, "token_logits"), [], combined)
@@ -108,6 +117,14 @@ class _Head:
             dense = self.graph.linear(pooler.linear, codes, name)
         pooled = self.activate(dense, pooler.activation, "pooler")
         return pooled if pooler.norm is None else self.layer_norm(pooled, *pooler.norm, "pooler.norm")
+
+    def masked_codes(self) -> list[str]:
+        """The rows of the masked tokens, in their order."""
+        mask_id = self.graph.integers(self.config.task.mask_id or 0, scalar=True)
+        found = self.node("NonZero", [self.node("Equal", [self.last.ids, mask_id], "is_masked")], "masked.rows")
+        masked = self.node("Reshape", [found, self.graph.integers(-1)], "masked")
+        names = [numbered("masked.codes", i) for i in range(len(self.last.codes))]
+        return [self.node("Gather", [x, masked], name, axis=1) for x, name in zip(self.last.codes, names, strict=True)]
 
     def classify(self, x: str, output: str) -> str:
         classifier = self.head.classifier

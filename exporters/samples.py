@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from bebert_edge.ensemble import PackedEnsemble
+
 Sample = str | tuple[str, str]
 
 LONG = (
@@ -58,6 +60,16 @@ SENTENCES = (
 )
 
 
-def samples(text_pair: bool) -> tuple[Sample, ...]:
-    """The sentences, or for tasks on pairs each with another one, shorter or longer."""
-    return tuple(zip(SENTENCES, reversed(SENTENCES), strict=True)) if text_pair else SENTENCES
+def samples(ensemble: PackedEnsemble) -> tuple[Sample, ...]:
+    """The sentences; for tasks on pairs each with another one, shorter or longer; to be filled, each with masks."""
+    config = ensemble.config
+    if config.task.text_pair:
+        return tuple(zip(SENTENCES, reversed(SENTENCES), strict=True))
+    mask_ids = [config.of(name).task.mask_id for name in config.task_names]
+    masks = [mask_id for mask_id in mask_ids if mask_id is not None]
+    if not masks:
+        return SENTENCES
+    from tokenizers import Tokenizer
+
+    mask = Tokenizer.from_str(ensemble.tokenizer).id_to_token(masks[0]) or ""
+    return tuple(f"{mask} {sentence} {mask}" for sentence in SENTENCES)

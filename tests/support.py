@@ -130,7 +130,7 @@ def random_ensemble(
         structure: More fields of the encoder, those that BERT's own structure does not need.
     """
     task = task or TaskConfig(problem=problem, text_pair=text_pair)
-    labels = () if task.embeds else SPAN_LABELS if task.type == "question-answering" else labels
+    labels = () if task.embeds or task.fills else SPAN_LABELS if task.type == "question-answering" else labels
     structure = structure or {}
     gated = structure.get("gated", False)
     layer = bits if isinstance(bits, LayerQuantization) else LayerQuantization.for_bits(bits, gated)
@@ -229,7 +229,8 @@ def _step(name: str, layer: LayerQuantization) -> float:
         "ffn_in": "ffn",
         "ffn_out": "intermediate",
     }
-    use = "hidden" if name.startswith(("pooler", "embeddings", "heads")) else uses[name.split(".")[2]]
+    behind = ("pooler", "embeddings", "heads", "transform", "decoder")
+    use = "hidden" if name.startswith(behind) else uses[name.split(".")[2]]
     code = layer.code(use)
     return 0.7 if code.width == 1 else 2.0 / max(code.high, 1)
 

@@ -125,13 +125,15 @@ def run(
 
 def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_: str, batch_size: int) -> Iterator[Any]:
     """Writes the answers of the model's task, and passes them on."""
-    from bebert_edge.cli import _answers, _embeddings, _entities, _ranking
+    from bebert_edge.cli import _answers, _embeddings, _entities, _filling, _ranking
     from bebert_edge.errors import RuntimeInputError
 
     task = model.config.task
     writers: dict[str, Any] = _embeddings.WRITERS if task.embeds else _answers.WRITERS
     if task.answers_tokens:
         writers = _entities.WRITERS
+    if task.fills:
+        writers = _filling.WRITERS
     if query is not None:
         writers = _ranking.WRITERS
     if format_ not in writers:
@@ -143,6 +145,8 @@ def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_:
         answers = model.rank(query, texts, batch_size=batch_size)
     elif task.embeds:
         answers = model.stream_embeddings(texts, batch_size=batch_size)
+    elif task.fills:
+        answers = model.stream_filled(texts, batch_size=batch_size)
     else:
         answers = model.stream(texts, batch_size=batch_size)
     written: Iterator[Any] = writers[format_](model, answers)

@@ -4,6 +4,7 @@
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.embedding import Embedding
 from bebert_edge.runtime.entities import Entity, TokenPrediction
+from bebert_edge.runtime.filling import FilledText, Guess
 from bebert_edge.runtime.model import EdgeModel, default_model_path
 from bebert_edge.runtime.prediction import Prediction
 from bebert_edge.runtime.ranking import RankedDocument
@@ -14,6 +15,8 @@ __all__ = [
     "EdgeModel",
     "Embedding",
     "Entity",
+    "FilledText",
+    "Guess",
     "Prediction",
     "RankedDocument",
     "Text",

@@ -21,6 +21,7 @@ from bebert_edge.metadata import ModelMetadata
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.embedding import Embedding, embedding
 from bebert_edge.runtime.entities import TokenPrediction, find_entities, joined
+from bebert_edge.runtime.filling import FilledText, fill
 from bebert_edge.runtime.prediction import predict
 from bebert_edge.runtime.ranking import RankedDocument, rank
 from bebert_edge.runtime.session import open_model
@@ -160,7 +161,7 @@ class EdgeModel:
     def stream(self, texts: Iterable[Text], *, batch_size: int = 32) -> Iterator[Any]:
         """As `predict`, for input of any size: reads some texts at a time and yields answers in order."""
         config = self.config
-        self._expect(not config.task.embeds, "has no label for a whole text")
+        self._expect(not config.task.embeds and not config.task.fills, "has no label for a whole text")
         if config.task.answers_tokens:
             answer = _TOKEN_ANSWERS[config.task.type]
             return (
@@ -219,6 +220,29 @@ class EdgeModel:
         answers = self._answer(texts, batch_size)
         return (embedding(text, vector, members, config) for text, vector, members in answers)
 
+    def fill(self, texts: Iterable[str], *, top: int = 5, batch_size: int = 32) -> list[FilledText]:
+        """Guesses the masked tokens of texts, each by itself.
+
+        Args:
+            texts: Texts with the tokenizer's mask, `[MASK]` or `<mask>`, for each token to be guessed.
+            top: Guesses for each.
+            batch_size: Texts per call of onnxruntime.
+
+        Raises:
+            RuntimeInputError: The model guesses no tokens, a text is no str or has no mask, or a number is less than 1.
+            ModelError: The model is damaged.
+        """
+        return list(self.stream_filled(texts, top=top, batch_size=batch_size))
+
+    def stream_filled(self, texts: Iterable[str], *, top: int = 5, batch_size: int = 32) -> Iterator[FilledText]:
+        """As `fill`, for input of any size. Arguments and errors as `fill`."""
+        self._expect(self.config.task.fills, "guesses no tokens")
+        if top < 1:
+            raise RuntimeInputError(f"top is {top}, expected an integer >= 1")
+        answers, config, encoder = self._answer(texts, batch_size), self.config, self._encoder
+        assert isinstance(encoder, TextEncoder)
+        return (fill(text, logits, members, config, encoder.tokenizer, top) for text, logits, members in answers)
+
     @property
     def embedding_size(self) -> int:
         """Numbers of an embedding; 0 for models that give none."""
@@ -231,7 +255,7 @@ class EdgeModel:
     def _answer(self, texts: Iterable[Text], batch_size: int) -> Iterator[tuple[EncodedText, Numbers, Numbers]]:
         """Every text with the ensemble's answer and its members': `[labels]` and `[members, labels]`.
 
-        For embeddings they are `[size]` and `[members, H]`.
+        For embeddings they are `[size]` and `[members, H]`; for masks `[masks, V]` and `[members, masks, V]`.
         """
         return ((text, *found[0]) for text, found in self._read(texts, batch_size))
 
@@ -245,8 +269,9 @@ class EdgeModel:
 
     def _read_some(self, texts: Iterator[Text], batch_size: int) -> Iterator[tuple[Any, list[Answers]]]:
         first = 0
-        # One text at a time needs no like lengths: a live source then gets each answer at once.
-        size = WINDOW_BATCHES * batch_size if batch_size > 1 else 1
+        # One text at a time needs no like lengths: a live source then gets each answer at once. Answers that are whole
+        # vocabularies are too large to be kept for later.
+        size = WINDOW_BATCHES * batch_size if batch_size > 1 and not self.config.task.fills else batch_size
         while some := list(islice(texts, size)):
             encoded = self._encoder.encode(some, first)
             windows = [[text] if isinstance(text, EncodedText) else text.windows for text in encoded]
@@ -263,14 +288,26 @@ class EdgeModel:
         by_length = sorted(range(len(windows)), key=lambda i: len(windows[i].ids))
         for start in range(0, len(windows), batch_size):
             batch = by_length[start : start + batch_size]
-            combined, members = self._run([windows[i] for i in batch])
-            for row, i in enumerate(batch):
+            texts = [windows[i] for i in batch]
+            combined, members = self._run(texts)
+            for row, i in zip(self._rows(texts), batch, strict=True):
                 answers[i] = combined[row], members[:, row]
         for i, window in enumerate(windows):
             combined, members = answers.pop(i)
             if self.config.task.answers_tokens:
                 combined, members = combined[: len(window.ids)], members[:, : len(window.ids)]
             yield combined, members
+
+    def _rows(self, batch: Sequence[EncodedText | Window]) -> Sequence[int | slice]:
+        """Where each text's answer is in that to the batch."""
+        if not self.config.task.fills:
+            return range(len(batch))
+        ends = np.cumsum([self._masks(text) for text in batch]).tolist()
+        return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def _masks(self, text: EncodedText | Window) -> int:
+        mask_id = self.config.task.mask_id
+        return 0 if mask_id is None else text.ids.count(mask_id)
 
     def _run(self, batch: Sequence[EncodedText | Window]) -> tuple[Numbers, Numbers]:
         shape = len(batch), max(len(text.ids) for text in batch)
@@ -286,7 +323,7 @@ class EdgeModel:
         except Exception as error:  # the exceptions of onnxruntime have no public base class
             reason = " ".join(str(error).split())
             raise ModelError(f"{self._path} failed: {reason:.300}. Copy the file again, or export it again") from error
-        expected = self._shapes(*shape)
+        expected = self._shapes(*shape, sum(map(self._masks, batch)))
         if (combined.shape, members.shape) != expected:
             raise ModelError(
                 f"{self._path} answers with shapes {[list(combined.shape), list(members.shape)]}, expected "
@@ -294,9 +331,10 @@ class EdgeModel:
             )
         return combined, members
 
-    def _shapes(self, texts: int, tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _shapes(self, texts: int, tokens: int, masks: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of the two outputs."""
         config = self.config
         places = (texts, tokens) if config.task.answers_tokens else (texts,)
-        width = config.encoder.hidden_size if config.task.embeds else len(self.labels)
+        places = (masks,) if config.task.fills else places
+        width = config.logits_size
         return (*places, config.embedding_size or width), (config.members, *places, width)

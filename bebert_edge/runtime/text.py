@@ -74,6 +74,11 @@ class TextEncoder:
         self._max_length = max_length
         self._text_pair = text_pair
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer itself."""
+        return self._tokenizer
+
     def encode(self, items: Iterable[Text], first: int = 0) -> list[EncodedText]:
         """Encodes inputs; an empty text becomes just the special tokens.
 

@@ -222,7 +222,7 @@ def test_the_shipped_samples_are_varied() -> None:
     assert "" in SENTENCES
     assert max(map(len, SENTENCES)) > 500
     assert sum(not sentence.isascii() for sentence in SENTENCES) >= 6
-    assert all(len(pair) == 2 for pair in samples(text_pair=True))
+    assert all(len(pair) == 2 for pair in samples(random_ensemble(text_pair=True)))
 
 
 def run(*arguments: object) -> Any:
