@@ -384,7 +384,7 @@ class TaskConfig:
         _require(self.type in TASK_TYPES, "task.type", self.type, f"one of {TASK_TYPES}")
         _require(self.problem in self._problems(), "task.problem", self.problem, f"one of {self._problems()}")
         _require(isinstance(self.text_pair, bool), "task.text_pair", self.text_pair, "true or false")
-        poolings = POOLINGS[:1] if self.answers_tokens else POOLINGS
+        poolings = POOLINGS[:1] if self.answers_tokens or self.fills else POOLINGS
         _require(self.pooling in poolings, "task.pooling", self.pooling, f"one of {poolings}")
         pairs = {"question-answering": "true: a question and a text", "reranking": "true: a query and a document"}
         if self.type in pairs:

@@ -27,7 +27,7 @@ LOG_ZERO = -1e30
 def reads_first_tokens(config: EnsembleConfig) -> bool:
     """Whether no task's answer depends on anything but the first token of each sequence."""
     tasks = [config.of(name).task for name in config.task_names]
-    return all(task.pooling == "first" and not task.answers_tokens for task in tasks)
+    return all(task.pooling == "first" and not task.answers_tokens and not task.fills for task in tasks)
 
 
 def output_infos(config: EnsembleConfig) -> list[onnx.ValueInfoProto]:
