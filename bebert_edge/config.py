@@ -598,10 +598,13 @@ class EnsembleConfig:
         return self.encoder.vocab_size if self.task.fills else len(self.labels)
 
     def _check_ranges(self) -> None:
-        """Ranges of the sequence go with the plain encoder only: what else it may have wants steps."""
+        """Ranges of the sequence go with the layers of BERT only: what else they may have wants steps."""
         if self.quantization.ranges == "fixed":
             return
-        plain = {"encoder": ("head_size", "pooler_activation"), "quantization": ("terms", "fused_qkv", "ranges")}
+        plain = {
+            "encoder": ("head_size", "pooler_activation"),
+            "quantization": ("terms", "fused_qkv", "ranges", "embeddings"),
+        }
         for section, allowed in plain.items():
             written = getattr(self, section).to_dict()
             for key in _OPTIONAL[section]:

@@ -69,6 +69,12 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "modern, 1 bit": {**MODERN, "bits": 1},
     "modern, 4 bits": MODERN,
     "ranges of the sequence": {"bits": 8, "fused_qkv": False, "ranges": "sequence"},
+    "ranges of the sequence, int8 tables": {
+        "bits": 2,
+        "fused_qkv": False,
+        "ranges": "sequence",
+        "embeddings": "int8",
+    },
     "ranges of the sequence, two terms": {
         "bits": 4,
         "fused_qkv": False,
