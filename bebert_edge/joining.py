@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bebert_edge.config import HeadConfig
+from bebert_edge.config import EnsembleConfig, HeadConfig
 from bebert_edge.ensemble import PackedEnsemble, head_prefix
 from bebert_edge.errors import FormatError
 
@@ -28,23 +28,38 @@ def join(main: PackedEnsemble, others: Mapping[str, PackedEnsemble]) -> PackedEn
         FormatError: An encoder, tokenizer or setting is not the same, a task is there already, or an ensemble has
             several tasks of its own.
     """
-    tensors, heads = dict(main.tensors), list(main.config.heads)
+    tensors, heads, weights = dict(main.tensors), list(main.config.heads), dict(main.config.quantization.weights)
     for name, other in others.items():
         _check_shared(main, name, other)
         config = other.config
         heads.append(HeadConfig(name, config.task, config.labels, config.combination, config.temperature))
         own = (tensor for tensor in other.tensors if tensor.startswith(_HEADS))
         tensors |= {head_prefix(name) + tensor: other.tensors[tensor] for tensor in own}
-    joined = PackedEnsemble(replace(main.config, heads=tuple(heads)), tensors, main.tokenizer)
+        kept = config.quantization.weights.items()
+        weights |= {head_prefix(name) + linear: kind for linear, kind in kept if _is_of_head(linear)}
+    quantization = replace(main.config.quantization, weights=weights)
+    joined = PackedEnsemble(
+        replace(main.config, heads=tuple(heads), quantization=quantization), tensors, main.tokenizer
+    )
     joined.validate()
     return joined
+
+
+def _is_of_head(linear: str) -> bool:
+    return f"{linear}.".startswith(_HEADS)
+
+
+def _encoders(config: EnsembleConfig) -> EnsembleConfig:
+    """A configuration that says nothing of the weights that poolers keep."""
+    weights = {linear: kind for linear, kind in config.quantization.weights.items() if not _is_of_head(linear)}
+    return replace(config, quantization=replace(config.quantization, weights=weights))
 
 
 def _check_shared(main: PackedEnsemble, name: str, other: PackedEnsemble) -> None:
     if other.config.heads:
         raise FormatError(f"task {name}: its ensemble has several tasks, expected one; join their ensembles one by one")
     for key in _SHARED:
-        found, expected = getattr(other.config, key), getattr(main.config, key)
+        found, expected = getattr(_encoders(other.config), key), getattr(_encoders(main.config), key)
         if found != expected:
             raise FormatError(f"task {name}: {key} is {found}, expected {expected} as in the ensemble that it joins")
     if other.tokenizer != main.tokenizer:

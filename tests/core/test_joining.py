@@ -46,6 +46,29 @@ def test_the_joined_ensemble_answers_as_each_alone() -> None:
             np.testing.assert_array_equal(found, expected)
 
 
+def test_each_task_keeps_the_weights_of_its_pooler() -> None:
+    kept = {"layers.0.qkv": "int8", "pooler": "int8"}
+    main = random_ensemble(weights=kept)
+    others = {
+        "same": on_the_encoders_of(main, random_ensemble(weights=kept, seed=1)),
+        "other": on_the_encoders_of(main, random_ensemble(weights={**kept, "pooler": "float16"}, seed=2)),
+        "none": on_the_encoders_of(main, random_ensemble(weights={"layers.0.qkv": "int8"}, seed=3)),
+    }
+    joined = join(join(main, {"same": others["same"]}), {name: others[name] for name in ("other", "none")})
+    assert joined.config.quantization.weights == {
+        **kept,
+        "heads.same.pooler": "int8",
+        "heads.other.pooler": "float16",
+    }
+    feed = random_batch(main, [4, 9, 1])
+    answers = reference.forward_tasks(joined, **feed)
+    for name, alone in {"": main, **others}.items():
+        for found, expected in zip(answers[name], reference.forward(alone, **feed), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(FormatError, match="quantization is"):
+        join(main, {"binary": random_ensemble(weights={"pooler": "int8"})})
+
+
 def test_tasks_can_be_joined_one_after_the_other() -> None:
     joined = MAIN
     for name, other in OTHERS.items():
