@@ -37,6 +37,8 @@ POOLINGS = ("first", "mean")
 COMBINATIONS = ("logits", "probabilities")
 EMBEDDING_COMBINATIONS = ("embeddings", "concatenation")
 ALL_COMBINATIONS = (*COMBINATIONS, *EMBEDDING_COMBINATIONS)
+MAXIMUM_REPEATS = 1000
+"""Layers that may share weights: a small file describes no graph without end."""
 EMBEDDINGS = ("binary", *groups.BITS)
 SPAN_LABELS = ("start", "end")
 """Labels of question answering: where the answer begins and where it ends."""
@@ -162,10 +164,10 @@ class EncoderConfig:
         if self.distinct_layers == 0:
             object.__setattr__(self, "distinct_layers", self.layers)
         _require(
-            self.layers % self.distinct_layers == 0,
+            self.layers % self.distinct_layers == 0 and self.layers <= MAXIMUM_REPEATS * self.distinct_layers,
             "encoder.distinct_layers",
             self.distinct_layers,
-            f"a divisor of layers {self.layers}",
+            f"a divisor of layers {self.layers}, and no less than a {MAXIMUM_REPEATS}th",
         )
         if self.head_size == 0:
             _require(

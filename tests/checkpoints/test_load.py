@@ -254,6 +254,17 @@ def test_damaged_tensors_are_named(member, change, message):
         (lambda c: c["bebert_edge"].update(problem="ranking"), "problem is 'ranking', expected one of single_label"),
         (lambda c: c["bebert_edge"].update(problem=None), "problem is None"),
         (lambda c: c["bebert_edge"].update(problem="regression"), "labels is .*expected one name for the problem"),
+        (
+            lambda c: c["bebert_edge"].update(embeddings="int2"),
+            "embeddings is 'int2', expected one of binary, int8, int4",
+        ),
+        (lambda c: c["bebert_edge"].update(embeddings=[]), r"embeddings is \[\]"),
+        (lambda c: c["bebert_edge"].update(distinct_layers=3), "distinct_layers is 3, expected a divisor of layers 2"),
+        (lambda c: c["bebert_edge"].update(embedding_size="16"), "embedding_size is '16'"),
+        (
+            lambda c: c["bebert_edge"].update(embedding_size=16),
+            r"embeddings.weight has shape .*, 32\], expected .*, 16\]",
+        ),
         (lambda c: c["bebert_edge"].update(max_length=33), "max_length is 33, but it has 32 positions"),
         (lambda c: c.update(bebert_edge=[]), "bebert_edge is \\[\\]"),
         (lambda c: c.pop("bebert_edge"), "bebert-edge train"),

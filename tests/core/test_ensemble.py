@@ -134,6 +134,13 @@ def test_boolean_scores_take_no_bias_by_distance() -> None:
         random_ensemble(bits=boolean, structure={"distance_biases": (0, 4)})
 
 
+def test_layers_without_end_are_refused() -> None:
+    config = json.loads(random_ensemble(layers=2, distinct_layers=1).config.to_json())
+    config["encoder"]["layers"] = 10**12
+    with pytest.raises(FormatError, match=r"distinct_layers is 1, expected a divisor of layers 10+, and no less than"):
+        EnsembleConfig.from_json(json.dumps(config))
+
+
 def test_boolean_scores_want_boolean_probabilities() -> None:
     with pytest.raises(FormatError, match=r"probability is 'uint4', expected 'bool' for boolean scores"):
         replace(LayerQuantization.for_bits(4), scores="boolean")
