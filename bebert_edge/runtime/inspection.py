@@ -87,7 +87,7 @@ def _config(config: EnsembleConfig) -> dict[str, Any]:
 def quantization_by_layer(quantization: QuantizationConfig, repeated: int = 1) -> dict[str, str]:
     """Code types by range of equal layers, e.g. `{"layers 0-2": "hidden int4, ...", "pooler": "int4"}`.
 
-    Kept weights follow: `"int8 weights": "layers.0.qkv, pooler"`.
+    Ranges of sequences and kept weights follow: `"int8 weights": "layers.0.qkv, pooler"`.
 
     Args:
         quantization: The code types.
@@ -107,7 +107,8 @@ def quantization_by_layer(quantization: QuantizationConfig, repeated: int = 1) -
     if quantization.embeddings != "binary":
         before = {"word embeddings": f"{quantization.embeddings}, in groups of {GROUP} channels", **before}
     kept = {f"{kind} weights": ", ".join(names) for kind, names in describe(quantization.weights).items() if names}
-    return {**before, **described, "pooler": quantization.pooler, **kept}
+    ranges = {"ranges": "of each text, not fixed by steps"} if quantization.ranges == "sequence" else {}
+    return {**before, **described, "pooler": quantization.pooler, **ranges, **kept}
 
 
 def _parts(path: Path, size: int, stated: Mapping[str, int]) -> dict[str, int]:

@@ -217,6 +217,7 @@ def test_the_commands_say_where_they_deviate(tmp_path):
         words = " ".join(result.stderr.split())
         assert "the original takes the range of the whole batch" in words
         assert "for a text alone" in words
+    assert "of each text, not fixed by steps" in CliRunner().invoke(app, ["inspect", str(out)]).stdout
     written = json.loads((tmp_path / "packed" / "config.json").read_text())
     assert written["quantization"]["ranges"] == "sequence"
     assert PackedEnsemble.load(tmp_path / "packed").config.quantization.layers[0].probability == "uint8"
