@@ -125,13 +125,13 @@ def run(
 
 def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_: str, batch_size: int) -> Iterator[Any]:
     """Writes the answers of the model's task, and passes them on."""
-    from bebert_edge.cli import _answers, _embeddings, _entities, _filling, _ranking
+    from bebert_edge.cli import _answers, _embeddings, _entities, _filling, _question_answers, _ranking
     from bebert_edge.errors import RuntimeInputError
 
     task = model.config.task
     writers: dict[str, Any] = _embeddings.WRITERS if task.embeds else _answers.WRITERS
     if task.answers_tokens:
-        writers = _entities.WRITERS
+        writers = _entities.WRITERS if task.type == "token-classification" else _question_answers.WRITERS
     if task.fills:
         writers = _filling.WRITERS
     if query is not None:

@@ -19,6 +19,7 @@ class TaskName(str, Enum):
 
     text_classification = "text-classification"
     token_classification = "token-classification"
+    question_answering = "question-answering"
     reranking = "reranking"
     sentence_embedding = "sentence-embedding"
 

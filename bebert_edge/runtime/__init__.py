@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers from an exported model: needs numpy, onnxruntime and tokenizers, nothing else."""
 
+from bebert_edge.runtime.answers import QuestionPrediction
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.embedding import Embedding
 from bebert_edge.runtime.entities import Entity, TokenPrediction
@@ -18,6 +19,7 @@ __all__ = [
     "FilledText",
     "Guess",
     "Prediction",
+    "QuestionPrediction",
     "RankedDocument",
     "Text",
     "TokenPrediction",

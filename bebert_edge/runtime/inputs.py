@@ -13,7 +13,7 @@ from bebert_edge.runtime.text import Text
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "premise", "question", "query", "document")
 """Names tried for the text's column when none is given."""
-PAIR_COLUMNS = ("pair", "sentence2", "hypothesis", "question2", "document")
+PAIR_COLUMNS = ("pair", "sentence2", "hypothesis", "question2", "document", "context")
 """Names tried for the pair's column when none is given."""
 
 _FIELD_LIMIT = 2**31 - 1  # csv refuses fields above 128 KiB by default; a C long is 32 bits on Windows

@@ -18,6 +18,7 @@ from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import head_prefix
 from bebert_edge.errors import ModelError, RuntimeInputError
 from bebert_edge.metadata import ModelMetadata
+from bebert_edge.runtime.answers import find_answer
 from bebert_edge.runtime.backend import Backend
 from bebert_edge.runtime.embedding import Embedding, embedding
 from bebert_edge.runtime.entities import TokenPrediction, find_entities, joined
@@ -43,7 +44,7 @@ def _entities(
 
 
 _TokenAnswer = Callable[[WindowedText, list[Numbers], list[Numbers], EnsembleConfig], Any]
-_TOKEN_ANSWERS: dict[str, _TokenAnswer] = {"token-classification": _entities}
+_TOKEN_ANSWERS: dict[str, _TokenAnswer] = {"token-classification": _entities, "question-answering": find_answer}
 """What tasks on tokens make of a text, of the logits of its windows, and of those of the members."""
 
 
@@ -144,7 +145,7 @@ class EdgeModel:
         return self.metadata.max_length
 
     def predict(self, texts: Iterable[Text], *, batch_size: int = 32) -> list[Any]:
-        """Answers every text, in order: with a `Prediction`, or a `TokenPrediction` for token classification.
+        """Answers every text, in order: with a `Prediction`, or by task a `TokenPrediction` or `QuestionPrediction`.
 
         Args:
             texts: Texts, or (text, pair) tuples if the task is on pairs. An empty text is answered from the special

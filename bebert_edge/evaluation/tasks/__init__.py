@@ -36,10 +36,10 @@ def open_task(
     """Reads a task's data.
 
     Args:
-        task: `reranking`, `sentence-embedding` or `token-classification`.
+        task: `reranking`, `sentence-embedding`, `token-classification` or `question-answering`.
         data: Reranking: a file of queries, documents and relevance. Sentence embeddings: a file of pairs of texts and
             scores, a directory of a corpus (`read_retrieval`), or the name of a GLUE task of scores. Token
-            classification: a file as for `read_tokens`.
+            classification, question answering: a file as for `read_tokens`, `read_questions`.
         split: Of a directory or a GLUE task.
         text_column: Column of a file's text.
         text_pair_column: Column of the second.
@@ -77,4 +77,14 @@ def open_task(
 
         tagged = read_tokens(data, token_column=text_column, tag_column=label_column)
         return Entities(tagged.select(range(min(limit or len(tagged), len(tagged)))), resamples, seed)
-    raise EvaluationError(f"{task} has no evaluation: expected reranking, sentence-embedding or token-classification")
+    if task == "question-answering":
+        from bebert_edge.evaluation.tasks.questions import Questions
+        from bebert_edge.training.question_files import read_questions
+
+        asked = read_questions(
+            data, question_column=text_column, context_column=text_pair_column, answer_column=label_column
+        )
+        return Questions(asked.select(range(min(limit or len(asked), len(asked)))), resamples, seed)
+    raise EvaluationError(
+        f"{task} has no evaluation: expected reranking, sentence-embedding, token-classification or question-answering"
+    )

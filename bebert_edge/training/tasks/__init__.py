@@ -8,6 +8,7 @@ else (binarizing, distilling, members, checkpoints) knows the encoder alone.
 from __future__ import annotations
 
 from bebert_edge.errors import TrainingError
+from bebert_edge.training.tasks.question_answering import QuestionAnswering
 from bebert_edge.training.tasks.reranking import Reranking
 from bebert_edge.training.tasks.sentence_embedding import SentenceEmbedding
 from bebert_edge.training.tasks.task import LabelledExamples, Task
@@ -17,7 +18,8 @@ from bebert_edge.training.tasks.token_classification import TokenClassification
 __all__ = ["TASKS", "LabelledExamples", "Task", "TextClassification", "find", "of"]
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (TextClassification, TokenClassification, Reranking, SentenceEmbedding)
+    task.name: task
+    for task in (TextClassification, TokenClassification, QuestionAnswering, Reranking, SentenceEmbedding)
 }
 
 
