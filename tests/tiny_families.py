@@ -17,6 +17,7 @@ from transformers import (
     BertTokenizer,
     CamembertTokenizer,
     DistilBertTokenizer,
+    MPNetTokenizer,
     PreTrainedTokenizerFast,
     RobertaTokenizer,
     XLMRobertaTokenizer,
@@ -55,6 +56,7 @@ SETTINGS = {
     "albert": _BERT | dict(embedding_size=20, num_hidden_layers=3, hidden_act="gelu_new"),
     "albert groups": _BERT | dict(embedding_size=40, num_hidden_layers=4, num_hidden_groups=2),
     "ernie": _BERT | dict(use_task_id=True, type_vocab_size=4),
+    "mpnet": _BERT | dict(max_position_embeddings=POSITIONS + 2),
     "modernbert": _BERT | dict(num_hidden_layers=3, pad_token_id=0, global_attn_every_n_layers=2),
     "modernbert biased": _BERT
     | dict(pad_token_id=0, attention_bias=True, mlp_bias=True, norm_bias=True, classifier_bias=True)
@@ -68,8 +70,8 @@ def type_of(name: str) -> str:
     return name.partition(" ")[0]
 
 
-def _word_pieces(cls):
-    return cls(vocab={token: i for i, token in enumerate(VOCABULARY)})
+def _word_pieces(cls, vocabulary=VOCABULARY):
+    return cls(vocab={token: i for i, token in enumerate(vocabulary)})
 
 
 def _byte_pairs():
@@ -119,6 +121,7 @@ TOKENIZERS = {
     "electra": lambda: _word_pieces(BertTokenizer),
     "albert": lambda: _sentence_pieces(AlbertTokenizer, ["<pad>", "<unk>", "[CLS]", "[SEP]"]),
     "ernie": lambda: _word_pieces(BertTokenizer),
+    "mpnet": lambda: _word_pieces(MPNetTokenizer, ["<s>", "<pad>", "</s>", "<mask>", *VOCABULARY]),
     "modernbert": _byte_pairs_with_brackets,
 }
 

@@ -222,6 +222,8 @@ def read(source: Source) -> Member:
     if max_length > trained_positions:
         raise CheckpointError(f"{path}: max_length is {max_length}, but it has {trained_positions} positions")
     section = source.config[SECTION]
+    furthest = _integer(section, "distance_bias", path) if "distance_bias" in section else 0
+    kept_distances = min(furthest, max_length - 1)
     shape = source.encoder(
         positions=max_length,
         layer_norm_epsilon=source.number("layer_norm_eps"),
@@ -229,11 +231,15 @@ def read(source: Source) -> Member:
         pooler_activation=section.get("pooler_activation", "tanh"),
         embedding_size=section.get("embedding_size", 0),
         distinct_layers=section.get("distinct_layers", 0),
+        distance_biases=(kept_distances,) if furthest else (),
     )
     embeddings = kind_of_words(source)
     read = Reader(source)
     kept = read_kept(section, path)
     tensors = dict(_tensors(read, shape, trained_positions, task, len(labels), kept, embeddings))
+    if furthest:
+        table = read("bert.encoder.distance_bias", shape.heads, 2 * furthest + 1)
+        tensors["distance_bias"] = table[:, furthest - kept_distances : furthest + kept_distances + 1]
     read.finish()
     check_kept(kept, tensors, path)
     quantization = replace(QuantizationConfig.for_bits(bits, shape, embeddings), weights=kept)

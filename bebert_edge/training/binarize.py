@@ -16,6 +16,7 @@ from bebert_edge.training.architectures import ARCHITECTURES
 from bebert_edge.training.modernbert import binarize_modernbert
 from bebert_edge.training.modules import (
     ATTENTION,
+    BinaryBiasedLayers,
     BinaryEmbedding,
     BinaryEmbeddings,
     BinaryLinear,
@@ -27,7 +28,7 @@ from bebert_edge.training.modules import (
     use_pooler_activation,
 )
 from bebert_edge.training.quantization import BITS, PRECISIONS, Quantizer
-from bebert_edge.training.variants import ProjectedEmbeddings
+from bebert_edge.training.variants import BiasedLayers, ProjectedEmbeddings
 
 if TYPE_CHECKING:
     from transformers import BertPreTrainedModel, PreTrainedModel
@@ -95,6 +96,8 @@ def _binarize_bert(model: BertPreTrainedModel, quantizer: Callable[..., Quantize
     else:
         embeddings.__class__ = BinaryEmbeddings
     embeddings.word_embeddings.__class__ = BinaryEmbedding
+    if isinstance(model.bert.encoder, BiasedLayers):
+        model.bert.encoder.__class__ = BinaryBiasedLayers
     for layer in model.bert.encoder.layer:
         attention = layer.attention.self
         attention.__class__ = BinarySelfAttention

@@ -21,6 +21,7 @@ from transformers.models.bert.modeling_bert import BertEmbeddings, BertSelfAtten
 
 from bebert_edge.training.kept import kept_rows
 from bebert_edge.training.quantization import Quantizer
+from bebert_edge.training.variants import BiasedLayers, SharedLayers
 from bebert_edge.training.words import rounded_rows
 
 ATTENTION = "bebert_binary"
@@ -245,6 +246,13 @@ class BinaryProjectedEmbeddings(BinaryEmbeddings):
         return y
 
 
+class BinaryBiasedLayers(BiasedLayers):
+    """The twin of `BiasedLayers`, whose attention has addends and masks apart."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return SharedLayers.forward(self, hidden_states, *args, bias=self.addends(hidden_states), **kwargs)
+
+
 class ExactLayerNorm(nn.LayerNorm):
     """LayerNorm that evaluates as `AddLayerNormQuantize` does: moments in float64, the rest in float32."""
 
@@ -269,7 +277,12 @@ class BinarySelfAttention(BertSelfAttention):
     probability_quantizer: Quantizer
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        bias: Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, None]:
         codes = self.input_quantizer(hidden_states)
         linears = (self.query, self.key, self.value)
@@ -280,7 +293,7 @@ class BinarySelfAttention(BertSelfAttention):
         quantizers = (self.query_quantizer, self.key_quantizer, self.value_quantizer)
         heads = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
         query, key, value = (q(y).view(heads).transpose(1, 2) for q, y in zip(quantizers, projected, strict=True))
-        context = binary_attention(self, query, key, value, attention_mask, self.scaling)[0]
+        context = binary_attention(self, query, key, value, attention_mask, self.scaling, bias)[0]
         return context.flatten(-2), None
 
 

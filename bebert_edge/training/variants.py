@@ -11,13 +11,18 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.bert.modeling_bert import BertEmbeddings, BertEncoder
 
-_DEFAULTS: Mapping[str, str] = {"embedding_size": "hidden_size", "distinct_layers": "num_hidden_layers"}
-"""The settings, and whose value each has in a BERT."""
+_DEFAULTS: Mapping[str, str | None] = {
+    "embedding_size": "hidden_size",
+    "distinct_layers": "num_hidden_layers",
+    "distance_bias": None,
+}
+"""The settings, and whose value each has in a BERT, if it has one."""
 
 
 class ProjectedEmbeddings(BertEmbeddings):
@@ -47,6 +52,29 @@ class SharedLayers(BertEncoder):
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
 
 
+class BiasedLayers(SharedLayers):
+    """An encoder whose attention scores have an addend for each head and distance of two tokens (MPNet).
+
+    `distance_bias` [heads, 2 U + 1] is that of keys U tokens before the query or more, U - 1 tokens before it, ...
+    """
+
+    distance_bias: nn.Parameter
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As `BertEncoder.forward`; layers get a mask that holds the addends, and the lowest float where it masks."""
+        addends = self.addends(hidden_states)
+        if attention_mask is not None:
+            attended = attention_mask if attention_mask.dtype == torch.bool else attention_mask >= 0
+            addends = addends.where(attended, torch.finfo(addends.dtype).min)
+        return super().forward(hidden_states, addends, *args, **kwargs)
+
+    def addends(self, hidden_states: Tensor) -> Tensor:
+        """Those of the scores of as many tokens as there are hidden states [B, S, H]: [1, heads, S, S]."""
+        most = self.distance_bias.shape[1] // 2
+        place = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+        return self.distance_bias[:, (place - place[:, None]).clamp(-most, most) + most][None]
+
+
 class _Variant:
     """Gives a BERT, the next of its base classes, the parts that its configuration names."""
 
@@ -58,6 +86,10 @@ class _Variant:
         model: Any = self
         if "distinct_layers" in found:
             model.bert.encoder.__class__ = SharedLayers
+        if "distance_bias" in found:
+            model.bert.encoder.__class__ = BiasedLayers
+            table = torch.zeros(config.num_attention_heads, 2 * found["distance_bias"] + 1)
+            model.bert.encoder.distance_bias = nn.Parameter(table)
         if "embedding_size" in found:
             model.bert.embeddings = ProjectedEmbeddings(config)
         model.post_init()
@@ -67,7 +99,9 @@ def settings(config: Any) -> dict[str, Any]:
     """The settings of a configuration, or of the `config.json` of a model, by which it is no plain BERT."""
     content = config if isinstance(config, Mapping) else vars(config)
     return {
-        name: content[name] for name, same in _DEFAULTS.items() if content.get(name) not in (None, content.get(same))
+        name: content[name]
+        for name, same in _DEFAULTS.items()
+        if content.get(name) not in (None, same and content.get(same))
     }
 
 

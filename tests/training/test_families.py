@@ -88,6 +88,30 @@ def test_a_float_model_has_the_same_logits(name, tmp_path):
             torch.testing.assert_close(again(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_addends_of_scores_are_those_of_transformers_at_every_distance(tmp_path):
+    """MPNet has one for a range of distances, the last for all further ones: here far beyond the tiny models' texts."""
+    expected = tiny_model("mpnet").mpnet.encoder.compute_position_bias(torch.zeros(1, 300, 32))
+    encoder = load_float(write_tiny(tmp_path, "mpnet"), ["a", "b"]).bert.encoder
+    received = []
+    encoder.layer = torch.nn.ModuleList([torch.nn.Identity()])
+    encoder.layer[0].forward = lambda hidden, mask: received.append(mask) or hidden
+    encoder(torch.zeros(1, 300, 32))
+    assert torch.equal(received[0], expected)
+
+
+@pytest.mark.parametrize("bits", [None, 1])
+def test_addends_of_scores_are_learnt(bits, tmp_path):
+    model = load_float(write_tiny(tmp_path, "mpnet"), ["a", "b"]).train()
+    if bits:
+        model = binarize(model, bits).train()
+    inputs = batch("mpnet", TEXTS[:2])
+    model(**inputs).logits[:, 0].sum().backward()
+    gradient, longest = model.bert.encoder.distance_bias.grad, inputs["input_ids"].shape[1]
+    reached = abs(torch.arange(gradient.shape[1]) - 128) < longest
+    assert (gradient[:, reached] != 0).any(0).all()
+    assert not gradient[:, ~reached].any()
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_backbone_without_a_head_gets_a_new_one(name, tmp_path):
     directory = write_tiny(tmp_path / "model", name, head=False)
@@ -170,6 +194,7 @@ def test_long_pairs_are_cut_as_transformers_cuts_them(model_type):
         ("distilbert", "int8"),
         ("electra small", "int4"),
         ("albert", "binary"),
+        ("mpnet", "binary"),
         ("modernbert", "int4"),
     ],
 )
@@ -221,6 +246,7 @@ def test_training_from_another_family(model_type, embeddings, tmp_path):
         ("albert", {"hidden_size": 20}, "its embeddings are projected from 20 channels to as many"),
         ("roberta", {"is_decoder": True}, "it is a decoder"),
         ("bert", {"position_embedding_type": "relative_key"}, "its positions are 'relative_key'"),
+        ("mpnet", {"relative_attention_num_buckets": 64}, "its relative_attention_num_buckets is 64, expected 32"),
         ("camembert", {"model_type": "mpnet"}, "expected one of the supported families: bert, roberta, .*models.md"),
     ],
 )

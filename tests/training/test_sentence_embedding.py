@@ -73,7 +73,7 @@ def test_a_teacher_answers_as_by_hand(tmp_path, pooling):
     np.testing.assert_allclose(theirs, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra small"])
+@pytest.mark.parametrize("family", ["roberta", "distilbert", "electra small", "mpnet"])
 def test_teachers_of_other_families_are_loaded(tmp_path, family):
     write_tiny(tmp_path, family, head=False)
     model = load_float(tmp_path, [], "embedding", task="sentence-embedding").eval()

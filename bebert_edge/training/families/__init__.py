@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bebert_edge.errors import CheckpointError
-from bebert_edge.training.families import albert, bert, distilbert, electra, ernie, modernbert, roberta
+from bebert_edge.training.families import albert, bert, distilbert, electra, ernie, modernbert, mpnet, roberta
 from bebert_edge.training.families.family import Family
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "Family", "find"]
@@ -24,6 +24,7 @@ FAMILIES: tuple[Family, ...] = (
     ernie.FAMILY,
     albert.FAMILY,
     modernbert.FAMILY,
+    mpnet.FAMILY,
 )
 MODEL_TYPES: tuple[str, ...] = tuple(model_type for family in FAMILIES for model_type in family.model_types)
 

@@ -17,6 +17,8 @@ from bebert_edge.training.variants import new_model
 
 _POSITIONS = "bert.embeddings.position_embeddings.weight"
 _LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
+_DISTANCE_BIAS = "bert.encoder.distance_bias"
+_DISTANCE_ROWS = "bert.encoder.relative_attention_bias.weight"
 _PROJECTION = "bert.embeddings.projection.weight"
 _TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
 _SETTINGS = (
@@ -63,6 +65,8 @@ def to_bert(
         tensors = {family.rename(name): tensor for name, tensor in model.state_dict().items()}
         if family.positions_after_padding:
             tensors[_POSITIONS] = tensors[_POSITIONS][model.config.pad_token_id + 1 :].clone()
+        if family.distance_rows is not None:
+            tensors[_DISTANCE_BIAS] = tensors.pop(_DISTANCE_ROWS)[family.distance_rows()].T.clone()
         tensors[_TOKEN_TYPES] = _token_types(tensors, family)
         config = _config(model.config, family, tensors)
         if not new_pooler and "bert.pooler.dense.weight" in tensors and family.pooler_activation != "tanh":
@@ -91,6 +95,8 @@ def _config(config: Any, family: Family, tensors: Mapping[str, Tensor]) -> BertC
     settings["distinct_layers"] = 1 + max(int(found[1]) for found in map(_LAYER.match, tensors) if found)
     if _PROJECTION in tensors:
         settings["embedding_size"] = tensors[_PROJECTION].shape[1]
+    if _DISTANCE_BIAS in tensors:
+        settings["distance_bias"] = tensors[_DISTANCE_BIAS].shape[1] // 2
     return BertConfig(
         **{
             **settings,

@@ -31,6 +31,8 @@ class Family:
         positions_after_padding: Whether positions are counted from `pad_token_id + 1`. The rows before are dropped, and
             the longest input is as much shorter.
         added_to_token_types: BERT's name for a table whose first row is added to every token, or None.
+        distance_rows: Rows of `bert.encoder.relative_attention_bias.weight` that are added to attention scores, for the
+            distances -U .. U of a key from its query, beyond which they stay the same; or None.
         refusal: Why a model with this `config.json` cannot be trained, or None.
         architecture: What its models are when they are loaded (`architectures`).
     """
@@ -42,6 +44,7 @@ class Family:
     pooler_activation: str = "tanh"
     positions_after_padding: bool = False
     added_to_token_types: str | None = None
+    distance_rows: Callable[[], list[int]] | None = None
     refusal: Callable[[Mapping[str, Any]], str | None] = _nothing
     architecture: str = "bert"
 
