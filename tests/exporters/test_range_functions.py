@@ -178,8 +178,8 @@ def test_a_text_has_one_answer_whatever_stands_beside_it() -> None:
 
 @pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])
 def test_several_tasks_and_none(native: bool) -> None:
-    tokens = TaskConfig(type="token-classification")
-    heads = (HeadConfig("topic", TaskConfig(), ("a", "b", "c")), HeadConfig("names", tokens, ("O", "B-LOC")))
+    tokens, mean = TaskConfig(type="token-classification"), TaskConfig(pooling="mean")
+    heads = (HeadConfig("topic", mean, ("a", "b", "c")), HeadConfig("names", tokens, ("O", "B-LOC")))
     ensemble = random_ensemble(**RANGES, heads_of_tasks=heads)
     feed = random_batch(ensemble, [5, 1, 9], sequence=11)
     run = session(build_model(ensemble)[0], native).run
@@ -199,6 +199,7 @@ def test_several_tasks_and_none(native: bool) -> None:
         ({"structure": {"norm": "pre"}}, "encoder.norm is 'pre', expected nothing, for ranges of the sequence"),
         ({"weights": {"layers.0.ffn_in": "int8"}}, "quantization.weights"),
         ({"ranges": "batch"}, "quantization.ranges is 'batch', expected one of"),
+        ({"task": TaskConfig("fill-mask", mask_id=4)}, "quantization.ranges is 'sequence', expected 'fixed'"),
     ],
 )
 def test_what_has_no_ranges_is_refused(arguments: dict[str, Any], message: str) -> None:
