@@ -247,7 +247,7 @@ def test_training_from_another_family(model_type, embeddings, tmp_path):
         ("roberta", {"is_decoder": True}, "it is a decoder"),
         ("bert", {"position_embedding_type": "relative_key"}, "its positions are 'relative_key'"),
         ("mpnet", {"relative_attention_num_buckets": 64}, "its relative_attention_num_buckets is 64, expected 32"),
-        ("camembert", {"model_type": "megatron-bert"}, "expected one of the supported families: bert, roberta, .*models.md"),
+        ("camembert", {"model_type": "deberta"}, "expected one of the supported families: bert, roberta, .*models.md"),
     ],
 )
 def test_what_is_no_bert_is_refused(model_type, settings, message, tmp_path):
