@@ -19,6 +19,7 @@ SIZES = (1, 7, 8, 9, 63, 64, 65, 767, 768)
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "PackedBinaryEmbedding": ("float32",),
     "Quantize": ("uint8",),
+    "GatedQuantize": ("uint8",),
     "PackedBinaryMatMul": ("float32",),
     "PackedBinaryMatMulQuantize": ("uint8",),
     "BinaryAttention": ("uint8",),

@@ -55,6 +55,7 @@ OrtStatus* fill_domain(const OrtApi* api, OrtCustomOpDomain* domain, Isa isa) {
       binary_attention_op(isa),
       biased_binary_attention_op(isa),
       cpu_path_op(isa),
+      gated_quantize_op(isa),
       packed_binary_embedding_op(isa),
       packed_binary_matmul_op(isa),
       packed_binary_matmul_quantize_op(isa),

@@ -8,8 +8,9 @@ namespace bebert {
 
 namespace {
 
+template <bool kGated>
 struct QuantizeKernel {
-  static constexpr const char* kName = "bebert::Quantize";
+  static constexpr const char* kName = kGated ? "bebert::GatedQuantize" : "bebert::Quantize";
   using Inputs = Types<ORT_FLOAT, ORT_FLOAT, ORT_FLOAT>;
   using Outputs = Types<ORT_UINT8>;
 
@@ -32,7 +33,8 @@ struct QuantizeKernel {
     Tensor x, shift, inverse_step;
     BEBERT_TRY(call.input(1, "shift", {members, channels}, &shift));
     BEBERT_TRY(call.input(2, "inverse_step", {members, channels}, &inverse_step));
-    BEBERT_TRY(call.input(0, "x", {one_or(members), tokens, channels}, &x));
+    Dim x_channels{kGated ? "2 * channels" : "channels", 1, kGated ? 2 * channels.size : channels.size};
+    BEBERT_TRY(call.input(0, "x", {one_or(members), tokens, x_channels}, &x));
 
     QuantizeArguments arguments;
     arguments.x = x.floats();
@@ -44,6 +46,7 @@ struct QuantizeKernel {
     arguments.channels = channels.size;
     arguments.code = output_code;
     arguments.activation = activation;
+    arguments.gated = kGated;
     const int64_t row_bytes = code_row_bytes(output_code, channels.size);
     BEBERT_TRY(call.output(0, {members.size, tokens.size, row_bytes}, &arguments.codes));
     KernelHost host(node.api, context);
@@ -56,6 +59,7 @@ struct QuantizeKernel {
 
 }  // namespace
 
-const OrtCustomOp* quantize_op(Isa isa) { return op_for<QuantizeKernel>(isa); }
+const OrtCustomOp* quantize_op(Isa isa) { return op_for<QuantizeKernel<false>>(isa); }
+const OrtCustomOp* gated_quantize_op(Isa isa) { return op_for<QuantizeKernel<true>>(isa); }
 
 }  // namespace bebert

@@ -12,6 +12,7 @@ const OrtCustomOp* add_layer_norm_quantize_op(Isa isa);
 const OrtCustomOp* binary_attention_op(Isa isa);
 const OrtCustomOp* biased_binary_attention_op(Isa isa);
 const OrtCustomOp* cpu_path_op(Isa isa);
+const OrtCustomOp* gated_quantize_op(Isa isa);
 const OrtCustomOp* packed_binary_embedding_op(Isa isa);
 const OrtCustomOp* packed_binary_matmul_op(Isa isa);
 const OrtCustomOp* packed_binary_matmul_quantize_op(Isa isa);

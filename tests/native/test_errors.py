@@ -84,6 +84,10 @@ VALID: dict[str, tuple[dict[str, Array], dict[str, Any]]] = {
     ),
 }
 
+VALID["GatedQuantize"] = (
+    {"x": zeros(2, 5, 18), "shift": zeros(2, 9), "inverse_step": zeros(2, 9)},
+    {"output_code": INT4, "activation": 0},
+)
 _inputs, _attributes = VALID["BinaryAttention"]
 VALID["BiasedBinaryAttention"] = (
     {**_inputs, "distance_bias": zeros(2, 2, 7)},
@@ -111,6 +115,12 @@ def test_valid_arguments_are_accepted(op: str) -> None:
     ("op", "name", "value", "expected"),
     [
         ("Quantize", "x", zeros(5, 9), "has shape [5, 9], expected [1 or members=2, tokens, channels=9]"),
+        (
+            "GatedQuantize",
+            "x",
+            zeros(2, 5, 9),
+            "has shape [2, 5, 9], expected [1 or members=2, tokens, 2 * channels=18]",
+        ),
         ("Quantize", "x", zeros(3, 5, 9), "has shape [3, 5, 9], expected [1 or members=2, tokens, channels=9]"),
         ("Quantize", "shift", zeros(2, 0), "has shape [2, 0], expected [members, channels>=1]"),
         ("Quantize", "shift", zeros(), "has shape [], expected [members, channels>=1]"),

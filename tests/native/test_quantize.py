@@ -28,6 +28,19 @@ def test_equals_reference_at_every_size(code: CodeType) -> None:
 
 
 @CODES
+@pytest.mark.parametrize("activation", [0, 1, 2], ids=["none", "relu", "gelu"])
+def test_gated_equals_reference_at_every_size(code: CodeType, activation: int) -> None:
+    rng = np.random.default_rng(2)
+    attributes = {"output_code": code.triple, "activation": activation}
+    for i, channels in enumerate(SIZES):
+        for members, x_members, tokens in ((1 + i % 8, 1, 5), (1 + i % 8, 1 + i % 8, 43), (2, 2, 0)):
+            x = 2 * random_floats(rng, (x_members, tokens, 2 * channels))
+            inputs = {"x": x, **random_quantizer(rng, members, channels, 1.0, code)}
+            found = run_op("GatedQuantize", inputs, attributes)
+            assert_same(found, [reference.gated_quantize(**inputs, **attributes)], (channels, members, tokens))
+
+
+@CODES
 def test_ties_and_ends(code: CodeType) -> None:
     z = np.arange(4 * code.low - 8, 4 * code.high + 9, dtype=np.float32) / 4
     z = np.concatenate([z, np.array([-np.inf, np.inf, -0.0, 3e38, -3e38, 1e-40], np.float32)])

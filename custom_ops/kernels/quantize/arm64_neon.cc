@@ -16,10 +16,14 @@ void quantize_activated(const QuantizeRows& rows) {
     for_each_sixteen(channels, [&](int64_t c, int64_t count) {
       Floats y = load_floats(x + c, count);
       for (int i = 0; i < 4; ++i) y.v[i] = activate<kActivation>(y.v[i]);
+      if (rows.gated) {
+        const Floats gates = load_floats(x + channels + c, count);
+        for (int i = 0; i < 4; ++i) y.v[i] = vmulq_f32(y.v[i], gates.v[i]);
+      }
       quantize_lanes(y, rows.quantizer, range, c, count, codes);
     });
     clear_padding(rows.quantizer.code, channels, codes);
-    x += channels;
+    x += rows.row_floats();
     codes += code_row_bytes(rows.quantizer.code, channels);
   }
 }

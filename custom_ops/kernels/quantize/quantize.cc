@@ -20,9 +20,10 @@ Kernel choose(Isa live) {
 QuantizeRows rows_of(const QuantizeArguments& a, int64_t member, int64_t begin, int64_t count) {
   const int64_t x_member = a.x_members == 1 ? 0 : member;
   QuantizeRows rows;
-  rows.x = a.x + (x_member * a.tokens + begin) * a.channels;
-  rows.tokens = count;
+  rows.gated = a.gated;
   rows.channels = a.channels;
+  rows.x = a.x + (x_member * a.tokens + begin) * rows.row_floats();
+  rows.tokens = count;
   rows.activation = a.activation;
   rows.quantizer = {a.shift + member * a.channels, a.inverse_step + member * a.channels, a.code};
   rows.codes = a.codes + (member * a.tokens + begin) * code_row_bytes(a.code, a.channels);

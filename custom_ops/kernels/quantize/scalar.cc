@@ -14,10 +14,11 @@ void quantize_scalar(const QuantizeRows& rows) {
       const int64_t count = smaller(kBlock, rows.channels - begin);
       float y[kBlock];
       for (int64_t c = 0; c < count; ++c) y[c] = activate(x[begin + c], rows.activation);
+      for (int64_t c = 0; rows.gated && c < count; ++c) y[c] *= x[rows.channels + begin + c];
       const Quantizer block = {all.shift + begin, all.inverse_step + begin, all.code};
       quantize_row(y, count, block, codes + (all.code.width == 1 ? begin / 8 : begin));
     }
-    x += rows.channels;
+    x += rows.row_floats();
     codes += code_row_bytes(all.code, rows.channels);
   }
 }

@@ -10,9 +10,12 @@ void quantize_plain(const QuantizeRows& rows) {
   const float* x = rows.x;
   uint8_t* codes = rows.codes;
   for (int64_t t = 0; t < rows.tokens; ++t) {
-    const auto value = [x](int64_t c, const Lanes& lanes) { return load_floats(x + c, lanes); };
+    const auto value = [x, &rows](int64_t c, const Lanes& lanes) {
+      const __m256 y = load_floats(x + c, lanes);
+      return rows.gated ? _mm256_mul_ps(y, load_floats(x + rows.channels + c, lanes)) : y;
+    };
     quantize_row(value, rows.channels, rows.quantizer, codes);
-    x += rows.channels;
+    x += rows.row_floats();
     codes += code_row_bytes(rows.quantizer.code, rows.channels);
   }
 }
@@ -35,13 +38,17 @@ void quantize_activated(const QuantizeRows& rows) {
           y[i] = left > 0 ? load_floats(x + begin + c + 8 * i, Lanes(left)) : _mm256_setzero_ps();
         }
         activate<kActivation>(y);
+        for (int64_t i = 0; rows.gated && i < 4; ++i) {
+          const int64_t left = count - c - 8 * i;
+          if (left > 0) y[i] = _mm256_mul_ps(y[i], load_floats(x + rows.channels + begin + c + 8 * i, Lanes(left)));
+        }
         for (int64_t i = 0; i < 4; ++i) _mm256_store_ps(block + c + 8 * i, y[i]);
       }
       const auto value = [&block](int64_t c, const Lanes&) { return _mm256_load_ps(block + c); };
       const Quantizer quantizer = {all.shift + begin, all.inverse_step + begin, all.code};
       quantize_row(value, count, quantizer, codes + (all.code.width == 1 ? begin / 8 : begin));
     }
-    x += rows.channels;
+    x += rows.row_floats();
     codes += code_row_bytes(all.code, rows.channels);
   }
 }

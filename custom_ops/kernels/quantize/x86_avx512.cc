@@ -9,11 +9,16 @@ namespace {
 template <Activation kActivation, int kRows>
 void quantize_tokens(const QuantizeRows& rows, const CodeRange& range, int64_t token) {
   const int64_t channels = rows.channels, row_bytes = code_row_bytes(rows.quantizer.code, channels);
-  const float* x = rows.x + token * channels;
+  const int64_t stride = rows.row_floats();
+  const float* x = rows.x + token * stride;
+  const bool gated = rows.gated;
   quantize_rows<kRows>(rows.quantizer, range, channels, rows.codes + token * row_bytes, row_bytes,
-                       [x, channels](int64_t c, __mmask16 lanes, __m512(&y)[kRows]) {
-                         for (int r = 0; r < kRows; ++r)
-                           y[r] = activate<kActivation>(_mm512_maskz_loadu_ps(lanes, x + r * channels + c));
+                       [=](int64_t c, __mmask16 lanes, __m512(&y)[kRows]) {
+                         for (int r = 0; r < kRows; ++r) {
+                           const float* row = x + r * stride + c;
+                           y[r] = activate<kActivation>(_mm512_maskz_loadu_ps(lanes, row));
+                           if (gated) y[r] = _mm512_mul_ps(y[r], _mm512_maskz_loadu_ps(lanes, row + channels));
+                         }
                        });
 }
 
