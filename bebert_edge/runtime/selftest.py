@@ -133,6 +133,8 @@ def _cases(random: np.random.Generator) -> Iterator[_Case]:
         triple = code.triple
         attributes: dict[str, Attribute] = {"output_code": triple, "activation": 2}
         yield _Case(f"Quantize {name}", {"x": floats(e, t, c)}, quantizer, attributes, reference.quantize)
+        halves = {"x": floats(e, t, 2 * c)}
+        yield _Case(f"GatedQuantize {name}", halves, quantizer, attributes, reference.gated_quantize)
         yield _Case(
             f"PackedBinaryMatMul {name}",
             {"codes": codes(code, e, t, c)},

@@ -10,6 +10,7 @@ from bebert_edge.runtime.selftest import self_test
 OPS = {
     "PackedBinaryEmbedding",
     "Quantize",
+    "GatedQuantize",
     "PackedBinaryMatMul",
     "PackedBinaryMatMulQuantize",
     "BinaryAttention",
