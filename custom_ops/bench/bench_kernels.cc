@@ -167,7 +167,7 @@ void bench_matmul(Isa isa, int64_t tokens, int64_t k, int64_t n, NamedCode input
 }
 
 void bench_attention(Isa isa, int64_t tokens, int64_t heads, int64_t head_size, NamedCode input, NamedCode probability,
-                     NamedCode output, bool softmax) {
+                     NamedCode output, bool softmax, bool biased = false) {
   const Host host = serial_host();
   const int64_t channels = heads * head_size;
   const int64_t row_bytes = code_row_bytes(input.code, 3 * channels);
@@ -196,10 +196,18 @@ void bench_attention(Isa isa, int64_t tokens, int64_t heads, int64_t head_size, 
   a.shift = shift.data;
   a.inverse_step = inverse_step.data;
   a.codes = codes.data;
+  const int64_t most_distance = 128;
+  const Buffer<float> bias(heads * (2 * most_distance + 1));
+  fill(bias, -2, 2);
+  if (biased) {
+    a.distance_bias = bias.data;
+    a.most_distance = most_distance;
+  }
+  const char* scores = biased ? "biased" : softmax ? "softmax" : "boolean";
   const Times times = measure([&] { binary_attention(isa, a, host); });
   std::printf("attention %4lld tokens, %2lld heads of %2lld  %-5s, %-5s %-7s -> %-7s %8.1f us (median %8.1f)\n",
-              (long long)tokens, (long long)heads, (long long)head_size, input.name, probability.name,
-              softmax ? "softmax" : "boolean", output.name, times.best * 1e6, times.median * 1e6);
+              (long long)tokens, (long long)heads, (long long)head_size, input.name, probability.name, scores,
+              output.name, times.best * 1e6, times.median * 1e6);
 }
 
 void bench_rows(Isa isa, int64_t tokens, int64_t channels, NamedCode code) {
@@ -252,6 +260,7 @@ void bench_architecture(Isa isa, int64_t tokens, int64_t hidden, int64_t interme
     bench_matmul(isa, tokens, hidden, intermediate, c.hidden, c.intermediate, Activation::gelu);
     bench_matmul(isa, tokens, intermediate, hidden, c.intermediate, {nullptr, {8, 0, 1}}, Activation::none);
     bench_attention(isa, tokens, 12, hidden / 12, c.hidden, c.probability, c.context, true);
+    bench_attention(isa, tokens, 12, hidden / 12, c.hidden, c.probability, c.context, true, true);
     if (c.hidden.code.width == 1) bench_attention(isa, tokens, 12, hidden / 12, c.hidden, kBool, c.context, false);
     bench_rows(isa, tokens, hidden, c.hidden);
     bench_gelu(isa, tokens, intermediate, c.intermediate);

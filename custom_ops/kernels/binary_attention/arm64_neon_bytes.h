@@ -104,8 +104,8 @@ inline uint32_t exponentiate_biased(int32_t* scores, int64_t keys, int32_t const
   return vaddvq_u32(sums) - static_cast<uint32_t>(padded) * static_cast<uint32_t>(kRoundingBits);
 }
 
-// Exponentials of a query, plus kRounding, to probabilities as bytes; zero for keys after the last. Both rows are padded
-// to whole vectors of 16.
+// Exponentials of a query, plus kRounding, to probabilities as bytes; zero for keys after the last. Both rows are
+// padded to whole vectors of 16.
 inline void store_quotients(const float* exponentials, int64_t keys, uint32_t sum, float probability_inverse_step,
                             const ProbabilityBytes& probability, uint8_t* row) {
   const int64_t padded = round_up(keys, 16);
