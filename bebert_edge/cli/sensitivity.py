@@ -25,6 +25,13 @@ class Method(str, Enum):
     hessian = "hessian"
 
 
+class Against(str, Enum):
+    """What the loss is taken by."""
+
+    labels = "labels"
+    answers = "answers"
+
+
 class By(str, Enum):
     """What is ranked."""
 
@@ -47,6 +54,9 @@ def sensitivity(
     method: Annotated[
         Method, typer.Option(help="Binarize each alone and measure the loss; or estimate that by Hessian traces.")
     ] = Method.loss,
+    against: Annotated[
+        Against, typer.Option(help="The loss by the labels, or by what the model as it is answers, which only rises.")
+    ] = Against.labels,
     draws: Annotated[int, typer.Option(min=1, help="Random vectors of each batch for Hessian traces.")] = 8,
     size: Annotated[
         str | None, typer.Option(help="Propose what to keep in int8 so that the .onnx file has this size, e.g. 20MB.")
@@ -104,7 +114,15 @@ def sensitivity(
     by_traces = partial(by_hessian, draws=draws, seed=seed)
     measure = partial(by_loss, bits=used_bits) if method is Method.loss else by_traces
     with progress_bar() as progress:
-        loss, found = measure(loaded, encoded, task, by_layer=by is By.layer, batch_size=batch_size, progress=progress)
+        loss, found = measure(
+            loaded,
+            encoded,
+            task,
+            by_layer=by is By.layer,
+            own_answers=against is Against.answers,
+            batch_size=batch_size,
+            progress=progress,
+        )
     mix = None
     if budget is not None:
         note("exporting a model of random weights for its size")
@@ -116,6 +134,7 @@ def sensitivity(
         "examples": len(encoded),
         "method": method.value,
         "by": by.value,
+        "against": against.value,
         "bits": used_bits,
         "loss": loss,
         f"{by.value}s": to_json(found),

@@ -99,6 +99,7 @@ def by_loss(
     *,
     bits: int,
     by_layer: bool = False,
+    own_answers: bool = False,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> tuple[float, list[Sensitivity]]:
@@ -110,6 +111,7 @@ def by_loss(
         task: What the labels are.
         bits: Of the codes that a linear of a float model then takes.
         by_layer: Measure layers, not linears.
+        own_answers: Take the loss by what the model as it is answers, not by the labels: it can only rise.
         batch_size: Examples at a time.
         progress: Called before every measurement.
 
@@ -126,7 +128,8 @@ def by_loss(
     total = 1 + len(parts) * (1 if binary else 2)
 
     tell("as it is", 0, total)
-    base = _loss(model, data, task, batch_size)
+    expected = _answers(model, data, task, batch_size) if own_answers else None
+    base = _loss(model, data, task, batch_size, expected)
     quantizers = {} if binary else calibrate(model, data, bits, batch_size)
     found: list[Sensitivity] = []
     for name, unit in parts.items():
@@ -137,7 +140,7 @@ def by_loss(
             with ExitStack() as stack:
                 for linear, modules in unit:
                     stack.enter_context(_replaced(modules, kind, quantizers.get(linear)))
-                losses[kind] = _loss(model, data, task, batch_size) - base
+                losses[kind] = _loss(model, data, task, batch_size, expected) - base
         found.append(Sensitivity(name, weights, losses["binary"], losses.get("int8", 0.0), linears=len(unit)))
     tell("done", total, total)
     return base, sorted(found, key=lambda each: -each.gain)
@@ -149,6 +152,7 @@ def by_hessian(
     task: Task,
     *,
     by_layer: bool = False,
+    own_answers: bool = False,
     draws: int = 8,
     batch_size: int = 32,
     seed: int = 0,
@@ -164,6 +168,7 @@ def by_hessian(
         data: Examples with labels.
         task: What the labels are.
         by_layer: Sum the linears of each layer.
+        own_answers: As for `by_loss`: the model is then at a minimum, and no trace is negative but by chance.
         draws: Random vectors for each batch.
         batch_size: Examples at a time.
         seed: Of the random signs.
@@ -189,7 +194,9 @@ def by_hessian(
         if progress is not None:
             progress("Hessian", number, batches)
         share = len(batch["labels"]) / len(data)
-        loss = _losses(model, batch, task).mean()
+        with torch.no_grad():
+            expected = task.logits(_run(model, batch)).float() if own_answers else None
+        loss = _losses(model, batch, task, expected).mean()
         total_loss += share * float(loss.detach())
         gradients = torch.autograd.grad(loss, parameters, create_graph=True)
         for _ in range(draws):
@@ -295,11 +302,18 @@ def _changed(weight: Tensor, kind: str) -> Tensor:
     return codes * scale[:, None] - weight
 
 
-def _losses(model: nn.Module, batch: Batch, task: Task) -> Tensor:
-    """Loss of each example."""
+def _losses(model: nn.Module, batch: Batch, task: Task, expected: Tensor | None) -> Tensor:
+    """Loss of each example, by its label or by expected logits."""
     device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
-    return task.label_losses(task.logits(_run(model, batch)).float(), batch)
+    logits = task.logits(_run(model, batch)).float()
+    return task.label_losses(logits, batch) if expected is None else task.teacher_losses(logits, expected, batch)
+
+
+@torch.inference_mode()
+def _answers(model: nn.Module, data: EncodedExamples, task: Task, batch_size: int) -> list[Tensor]:
+    """The logits of each batch."""
+    return [task.logits(_run(model, batch)).float() for batch in data.sequential(batch_size)]
 
 
 def _run(model: nn.Module, batch: Batch) -> Any:
@@ -308,9 +322,14 @@ def _run(model: nn.Module, batch: Batch) -> Any:
 
 
 @torch.inference_mode()
-def _loss(model: nn.Module, data: EncodedExamples, task: Task, batch_size: int) -> float:
-    batches = data.sequential(batch_size)
-    return _require_finite(sum(float(_losses(model, batch, task).double().sum()) for batch in batches) / len(data))
+def _loss(
+    model: nn.Module, data: EncodedExamples, task: Task, batch_size: int, expected: Sequence[Tensor] | None
+) -> float:
+    total = 0.0
+    for number, batch in enumerate(data.sequential(batch_size)):
+        losses = _losses(model, batch, task, None if expected is None else expected[number])
+        total += float(losses.double().sum())
+    return _require_finite(total / len(data))
 
 
 def _require_finite(loss: float) -> float:

@@ -3,6 +3,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -113,6 +114,20 @@ def test_coarse_codes_are_no_reason_to_keep_weights(model):
     assert max(abs(each.gain) for each in others) < 1e-3
 
 
+def test_the_loss_by_its_own_answers_only_rises():
+    torch.manual_seed(0)
+    model = float_model()
+    data = own_answers(model)
+    data = replace(data, labels=1 - data.labels)  # of a model that is always wrong, labels would praise every change
+    _, found = by_loss(model, data, TextClassification(), bits=4, own_answers=True)
+    assert min(min(each.binary, each.int8) for each in found) > -1e-6
+    assert max(each.gain for each in found) > 1e-3
+    _, by_labels = by_loss(model, data, TextClassification(), bits=4)
+    assert min(each.binary for each in by_labels) < 0
+    _, traces = by_hessian(model, data, TextClassification(), own_answers=True, draws=64)
+    assert sum(each.trace * each.weights for each in traces) > 0
+
+
 def test_layers_are_measured_as_a_whole(model):
     _, found = by_loss(model, own_answers(model), TextClassification(), bits=8, by_layer=True)
     assert found[0].name == "layers.1"
@@ -192,7 +207,7 @@ def test_json_and_a_proposal_that_fits(directory, data, tmp_path):
     assert run.exit_code == 0, run.output
     report = json.loads(run.stdout)
     assert report["examples"] == len(SENTENCES)
-    assert (report["method"], report["by"], report["bits"]) == ("loss", "linear", 4)
+    assert (report["method"], report["by"], report["against"], report["bits"]) == ("loss", "linear", "labels", 4)
     assert set(report["linears"][0]) == {"name", "weights", "binary", "int8", "gain"}
     assert report["linears"][0]["name"] == SENSITIVE
     proposal = report["proposal"]
@@ -214,7 +229,8 @@ def test_json_and_a_proposal_that_fits(directory, data, tmp_path):
 
 
 def test_the_table_ends_with_options_to_paste(directory, data):
-    run = command(directory, data, "--size", "120kB", "--bits", 2, "--by", "layer", "--method", "hessian")
+    arguments = ["--size", "120kB", "--bits", 2, "--by", "layer", "--method", "hessian", "--against", "answers"]
+    run = command(directory, data, *arguments)
     assert run.exit_code == 0, run.output
     assert "mean trace" in run.stdout
     *_, last = run.stdout.strip().splitlines()
