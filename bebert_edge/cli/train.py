@@ -259,6 +259,7 @@ def train(
         held_out = kind.read(dev, split="dev", classes=examples.label_names, **columns | {"problem": examples.problem})
     if label_names is not None:
         examples = examples.renamed(label_names.split(","))
+        held_out = None if held_out is None else held_out.renamed(label_names.split(","))
     if overwrite and is_main_process():
         run_file.unlink(missing_ok=True)
     metadata = {"name": name, "license": model_license, "source": Path(data).name}

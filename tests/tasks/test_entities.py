@@ -180,6 +180,10 @@ def test_evaluation_of_every_kind_of_model(trained: Path) -> None:
     assert onnx.scores["accuracy"].value > 0.9
     assert member.scores["f1"].value == onnx.members[0].value
     run = ["evaluate", str(paths[0]), "--data", str(data), "--bootstrap", "0", "--threads", "1"]
+    rows = [row | {"ner_tags": [examples.label_names.index(tag) for tag in row["ner_tags"]]} for row in rows]
+    (trained / "numbers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    numbers = evaluate_task(models[:1], open_task("token-classification", trained / "numbers.jsonl", resamples=100))
+    assert numbers.models[0].scores == onnx.scores
     done = CliRunner().invoke(app, run)
     assert done.exit_code == 0, done.output
     assert f"{100 * onnx.scores['f1'].value:.2f}" in done.stdout

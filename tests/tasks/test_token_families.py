@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every family of BERTs with heads on tokens: its float model becomes a BERT with the same logits, which packs and runs."""
+"""Heads on tokens of every family of BERTs: the float model becomes a BERT of the same logits, which packs and runs."""
 
 from __future__ import annotations
 

@@ -39,21 +39,28 @@ class Entities(TaskEvaluation[Tags]):
 
     def __init__(self, data: TokenExamples, resamples: int = 1000, seed: int = 0) -> None:
         self.words = data.tokens
-        self.tags = [[data.label_names[tag] for tag in tags] for tags in data.tags]
+        self._data = data
+        self._name(data.label_names)
+        self.bootstrap = Bootstrap(len(data), resamples, seed)
+
+    def _name(self, names: Sequence[str]) -> None:
+        self.tags = [[names[tag] for tag in tags] for tags in self._data.tags]
         self.counts = {
-            "sentences": len(data),
+            "sentences": len(self.tags),
             "words": sum(map(len, self.words)),
             "entities": sum(len(chunks(tags)) for tags in self.tags),
         }
-        self.bootstrap = Bootstrap(len(data), resamples, seed)
 
     def check(self, model: EvaluatedModel) -> None:
-        """See `TaskEvaluation.check`."""
+        """See `TaskEvaluation.check`. Tags that are numbers are those of the model's labels."""
         if model.task != self.task:
             raise EvaluationError(
                 f"{model.path} is a model for {model.task}, expected one that labels words: train one with --task "
                 f"{self.task}"
             )
+        names = self._data.label_names
+        if all(name.isdecimal() for name in names) and len(names) <= len(model.labels):
+            self._name(model.labels)
         unknown = sorted({tag for tags in self.tags for tag in tags} - set(model.labels))
         if unknown:
             raise EvaluationError(
