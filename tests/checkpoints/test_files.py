@@ -160,7 +160,8 @@ def test_each_family_knows_its_own_checkpoints_only(directory: Path, tmp_path: P
         "binarybert": [save_binarybert(tmp_path / str(split), split=split) for split in (False, True)],
         "bit": [bit.write(tmp_path / f"bit{s.input_bits}", s, bit.random_state(s), VOCABULARY) for s in settings],
     }
-    assert {"bert", *published} == {family.NAME for family in FAMILIES}, "a family without a checkpoint here"
+    ours = {"bert", "modernbert"}  # found by what training writes into config.json (tests/training)
+    assert ours | set(published) == {family.NAME for family in FAMILIES}, "a family without a checkpoint here"
     for family, directories in published.items():
         for path in directories:
             assert read(path).family == family

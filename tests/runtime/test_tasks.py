@@ -78,7 +78,5 @@ def test_inspect_shows_all_tasks(model_path: Path) -> None:
     assert "task topic" in result.stdout
     assert "sport, politics, art" in result.stdout
     found = json.loads(CliRunner().invoke(app, ["inspect", str(model_path), "--format", "json"]).stdout)
-    assert found["tasks"]["same"] == {
-        "task": {"type": "text-classification", "problem": "single_label", "text_pair": True, "pooling": "first"},
-        "labels": ["no", "yes"],
-    }
+    assert found["tasks"]["same"]["labels"] == ["no", "yes"]
+    assert found["tasks"]["same"]["task"]["text_pair"] is True
