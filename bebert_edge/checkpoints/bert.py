@@ -81,12 +81,12 @@ def read_section(config: Mapping[str, Any], path: Path) -> tuple[int, tuple[str,
     task_type = section.get("task", "text-classification")
     if task_type not in TASK_TYPES:
         raise CheckpointError(f"{path}: {SECTION}.task is {task_type!r}, expected one of {', '.join(TASK_TYPES)}")
-    if not labels and task_type != "sentence-embedding":
+    if not labels and task_type not in ("sentence-embedding", "fill-mask"):
         raise CheckpointError(f"{path}: {SECTION}.labels is [], expected one name or more")
     text_pair = section.get("text_pair")
     if not isinstance(text_pair, bool):
         raise CheckpointError(f"{path}: {SECTION}.text_pair is {text_pair!r}, expected true or false")
-    task = TaskConfig(task_type, problem, text_pair, section.get("pooling", "first"))
+    task = TaskConfig(task_type, problem, text_pair, section.get("pooling", "first"), section.get("mask_id"))
     if task.pooled and task.pooling != "first":
         raise CheckpointError(
             f"{path}: {SECTION}.pooling is {task.pooling!r}, expected none for the task {task_type!r}"
@@ -204,7 +204,13 @@ def _tensors(
         yield from _layer(read, i, shape, kept)
     if task.pooled:
         yield from _linear(read, "pooler", "bert.pooler.dense", h, h, kept)
-    if not task.embeds:
+    if task.fills:
+        yield from _linear(read, "transform", "transform.dense", h, h, kept)
+        yield from norm(read, "transform.norm", "transform.LayerNorm", h)
+        yield "decoder.shift", read("decoder.quantizer.shift", h)
+        yield "decoder.step", read_step(read, "decoder.quantizer.step")
+        yield "decoder.bias", read("decoder.bias", shape.vocab_size)
+    elif not task.embeds:
         yield from classifier(read, labels, h, _LAST_LAYERS.get(task.type, "classifier"))
 
 

@@ -22,6 +22,7 @@ class TaskName(str, Enum):
     question_answering = "question-answering"
     reranking = "reranking"
     sentence_embedding = "sentence-embedding"
+    fill_mask = "fill-mask"
 
 
 class Method(str, Enum):

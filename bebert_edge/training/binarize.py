@@ -22,7 +22,9 @@ from bebert_edge.training.modules import (
     BinaryLinear,
     BinaryProjectedEmbeddings,
     BinarySelfAttention,
+    BinaryTiedDecoder,
     ExactLayerNorm,
+    TiedDecoder,
     binarize_linear,
     binary_attention,
     use_pooler_activation,
@@ -114,4 +116,9 @@ def _binarize_bert(model: BertPreTrainedModel, quantizer: Callable[..., Quantize
         binarize_linear(layer.output.dense, quantizer(signed=False, channels=intermediate))
     if model.bert.pooler is not None:
         binarize_linear(model.bert.pooler.dense, quantizer(channels=hidden))
+    if isinstance(getattr(model, "decoder", None), TiedDecoder):
+        binarize_linear(model.transform.dense, quantizer(channels=hidden))
+        model.transform.transform_act_fn = nn.ReLU()
+        model.decoder.__class__ = BinaryTiedDecoder
+        model.decoder.quantizer = quantizer(channels=hidden)
     use_pooler_activation(model)

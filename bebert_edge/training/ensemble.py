@@ -119,7 +119,7 @@ class _Run:
         options = self.options
         self.tokenizer = load_tokenizer(self.encoders.members[0] if self.encoders else source)
         training, held_out = self.examples, None
-        if options.calibration_share and self.problem not in ("regression", "embedding"):
+        if options.calibration_share and self.task.calibrates and self.problem != "regression":
             training, held_out = self.examples.split(options.calibration_share, options.seed)
         self.data = self.encode(training)
         self.held_out = None if held_out is None else self.encode(held_out)
@@ -160,7 +160,8 @@ class _Run:
             raise TrainingError(
                 f"--method is 'boost', but an example of {kind} is not right or wrong: pass --method independent"
             )
-        combinations = TaskConfig(kind, self.problem, self.examples.text_pair).combinations
+        mask_id = self.task.mask_id
+        combinations = TaskConfig(kind, self.problem, self.examples.text_pair, mask_id=mask_id).combinations
         if options.combination not in combinations:
             expected = " or ".join(combinations)
             raise TrainingError(f"--combination is {options.combination!r}, expected {expected} for {kind}")

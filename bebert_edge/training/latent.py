@@ -131,8 +131,7 @@ def save_member(
     """
     config: dict[str, Any] = model.config.to_dict()
     activation, settings = pooler_activation(model.config), variants.settings(model.config)
-    if problem == "embedding":
-        settings |= {"pooling": model.config.pooling}
+    settings |= {name: getattr(model.config, name) for name in TASKS[task].settings}
     for name in ("_name_or_path", "pooler_activation", *settings):
         config.pop(name, None)
     weights, words = kept_weights(model), stored_words(model)
@@ -230,8 +229,7 @@ def load_member(directory: str | Path) -> PreTrainedModel:
             raise ValueError(f"{SECTION}.task is {task!r}, expected one of {', '.join(TASKS)}")
         config["problem_type"] = PROBLEM_TYPES[problem]
         config["pooler_activation"] = section.get("pooler_activation", "tanh")
-        if problem == "embedding":
-            config["pooling"] = section["pooling"]
+        config |= {name: section[name] for name in TASKS[task].settings}
         config |= variants.settings({**config, **section})
         tensors = {name: torch.from_numpy(array) for name, array in read_tensors(directory).items()}
         parts, kind = architecture(config), TASKS[task].model
@@ -308,7 +306,7 @@ def load_float(
     new_head = new_head or _is_of_another_task(config, kind)
     _check_tensors(source, family, info, len(labels), new_head, kind)
     if not kind.last:
-        model.config.pooling = getattr(model.config, "pooling", None) or kind.pooling_of(directory)
+        kind.settle(model, directory)
         return model
     last = getattr(model, kind.last)
     if new_head:

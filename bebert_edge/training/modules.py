@@ -184,6 +184,32 @@ def binarize_linear(linear: nn.Linear, quantizer: Quantizer, shared: bool = Fals
     linear.setup(quantizer, shared)
 
 
+class TiedDecoder(nn.Module):
+    """Logits of all words [..., V] by their own embeddings: `x @ words.weight.T + bias`."""
+
+    def __init__(self, words: nn.Embedding) -> None:
+        super().__init__()
+        self.words = (words,)  # in a tuple: not a submodule
+        self.bias = nn.Parameter(torch.zeros(words.num_embeddings))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.words[0].weight, self.bias)
+
+
+class BinaryTiedDecoder(TiedDecoder):
+    """Its twin: the input is quantized, and the words are as binary as `BinaryEmbedding` has them."""
+
+    quantizer: Quantizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes, step, weight = self.quantizer(x), self.quantizer.positive_step, self.words[0].weight
+        if self.training:
+            y: Tensor = _BinaryMatMul.apply(codes, step, weight, self.bias, "binary")
+            return y
+        signs, scale = binarize_rows(weight.detach())
+        return (F.linear(codes, signs).float() * scale) * step + self.bias
+
+
 class BinaryEmbedding(nn.Embedding):
     """An embedding table with one bit a weight and one scale a row; its gradient is sparse.
 

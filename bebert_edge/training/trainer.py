@@ -243,7 +243,7 @@ def predict(
     for batch in data.sequential(batch_size):
         inputs = {name: batch[name].to(device) for name in MODEL_INPUTS}
         logits = task.logits(model(**inputs)).float().cpu()
-        for row, i in enumerate(batch["index"].tolist()):
-            rows[i] = logits[row, : len(data.ids[i])].clone() if logits.dim() == 3 else logits[row]
+        for i, row in zip(batch["index"].tolist(), task.rows(logits, batch), strict=True):
+            rows[i] = row
     model.eval()
     return task.answers(rows, data)

@@ -8,6 +8,7 @@ else (binarizing, distilling, members, checkpoints) knows the encoder alone.
 from __future__ import annotations
 
 from bebert_edge.errors import TrainingError
+from bebert_edge.training.tasks.fill_mask import FillMask
 from bebert_edge.training.tasks.question_answering import QuestionAnswering
 from bebert_edge.training.tasks.reranking import Reranking
 from bebert_edge.training.tasks.sentence_embedding import SentenceEmbedding
@@ -19,7 +20,7 @@ __all__ = ["TASKS", "LabelledExamples", "Task", "TextClassification", "find", "o
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (TextClassification, TokenClassification, QuestionAnswering, Reranking, SentenceEmbedding)
+    for task in (TextClassification, TokenClassification, QuestionAnswering, Reranking, SentenceEmbedding, FillMask)
 }
 
 

@@ -153,6 +153,8 @@ class SentenceEmbedding(Task):
     auto = AutoSentenceEncoder
     last = ""
     boosts = False
+    calibrates = False
+    settings = ("pooling",)
     combinations = ("embeddings", "concatenation")
     metric = "Spearman correlation"
 
@@ -196,9 +198,10 @@ class SentenceEmbedding(Task):
         )
 
     @staticmethod
-    def pooling_of(directory: Path) -> str:
-        """How a model pools: as its `modules.json` says, or by the mean where it has none."""
-        return read_pooling(directory) if (directory / MODULES_FILE).is_file() else "mean"
+    def settle(model: Any, directory: Path) -> None:
+        """A model pools as its `modules.json` says, or by the mean where it has none."""
+        if getattr(model.config, "pooling", None) is None:
+            model.config.pooling = read_pooling(directory) if (directory / MODULES_FILE).is_file() else "mean"
 
     def encode(self, examples: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedExamples:
         """Token ids, each text by itself."""

@@ -58,6 +58,8 @@ class Task(ABC):
         last: Name of the model's layer behind encoder and pooler, whose rows are the labels; "" for none.
         combinations: What the answer may be the mean of; the first where nothing else is said.
         boosts: Whether an example can be right or wrong, so that boosting has something to weigh.
+        calibrates: Whether a temperature is fitted to examples held out.
+        settings: What a model's configuration says beside BERT's own settings, and a latent checkpoint in its section.
         max_length: Tokens of the longest input, where nothing else is said.
     """
 
@@ -66,8 +68,13 @@ class Task(ABC):
     auto: ClassVar[type[Any]]
     last: ClassVar[str] = "classifier"
     boosts: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = True
+    settings: ClassVar[tuple[str, ...]] = ()
     combinations: ClassVar[tuple[str, ...]] = ("logits", "probabilities")
     max_length: ClassVar[int] = 128
+
+    mask_id: int | None = None
+    """The token that stands for those to be guessed, for tasks that have one."""
 
     def __init__(self, problem: str = "single_label") -> None:
         self.problem = problem
@@ -102,9 +109,9 @@ class Task(ABC):
         return
 
     @staticmethod
-    def pooling_of(directory: Path) -> str:
-        """How a float model makes one vector of its tokens', for tasks without a last layer."""
-        raise NotImplementedError("models with a last layer do not pool")
+    def settle(model: Any, directory: Path) -> None:
+        """Sets those of the `settings` of a float model that its `config.json` does not have."""
+        return
 
     def logits(self, output: Any) -> Tensor:
         """What a model answers: [B, labels], or [B, S, labels] for tasks on tokens."""
@@ -118,6 +125,13 @@ class Task(ABC):
     @abstractmethod
     def teacher_losses(self, logits: Tensor, expected: Tensor, batch: Batch) -> Tensor:
         """Loss of each example [B] by the teacher's logits, of the same shape."""
+
+    def rows(self, logits: Tensor, batch: Batch) -> list[Tensor]:
+        """Each example's part of the logits of a batch: [labels], or [its tokens, labels] for tasks on tokens."""
+        if logits.dim() == 2:
+            return list(logits)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        return [row[:length].clone() for row, length in zip(logits, lengths, strict=True)]
 
     def answers(self, rows: list[Tensor], data: EncodedExamples) -> Tensor:
         """The choices that a model makes in answering.
