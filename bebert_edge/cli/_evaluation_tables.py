@@ -50,7 +50,11 @@ def print_task_report(report: TaskReport) -> None:
         _line(console, f"{model.kind}, {count}; {model.backend}; {model.seconds:.1f} s")
         table = _table("", "value", "95 %")
         for name, score in model.scores.items():
-            table.add_row(f"{name}, %", _percent(score.value), _interval(score))
+            if name == "perplexity":
+                found = score.interval
+                table.add_row(name, f"{score.value:.2f}", f"{found.low:.2f} .. {found.high:.2f}" if found else "")
+            else:
+                table.add_row(f"{name}, %", _percent(score.value), _interval(score))
         if several:
             for i, score in enumerate(model.members):
                 table.add_row(f"member {i}, {report.metric}, %", _percent(score.value), _interval(score))

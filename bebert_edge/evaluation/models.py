@@ -112,6 +112,7 @@ class EvaluatedModel(ABC):
         labels: One name per logit.
         problem: `single_label`, `multi_label`, `regression` or `embedding`.
         text_pair: Whether an input is two texts; None for a model that does not say.
+        mask_id: The token that stands for those to be guessed, of models for fill-mask.
         weights: Weight of every member; their sum is 1.
         combination: What the members' mean is taken of.
         temperature: What the combined logits are divided by.
@@ -124,6 +125,7 @@ class EvaluatedModel(ABC):
     labels: tuple[str, ...]
     problem: str
     text_pair: bool | None
+    mask_id: int | None = None
     weights: tuple[float, ...]
     combination: str = "logits"
     temperature: float = 1.0
@@ -233,7 +235,7 @@ def open_model(
     Args:
         path: An .onnx file of `bebert-edge export`; the directory of a packed ensemble, of a latent ensemble or of one
             of its members (docs/latent.md); or a Hugging Face directory of any model for sequence classification or of
-            sentence-transformers, or the name of a BERT on the Hugging Face hub.
+            sentence-transformers, a `BertForMaskedLM`, or the name of a BERT on the Hugging Face hub.
         threads: Threads of one call; None for what onnxruntime and torch choose.
         max_length: Tokens of the longest input of a Hugging Face model; by default what model and tokenizer say.
         problem: `single_label`, `multi_label` or `regression`, for a Hugging Face model that does not say it.
@@ -273,6 +275,10 @@ def open_model(
         from bebert_edge.evaluation.sentence_models import SentenceModel
 
         return SentenceModel(source, path=str(path), threads=threads, max_length=max_length)
+    if str((config.get("architectures") or [""])[0]) in ("BertForMaskedLM", "BertForFillMask"):
+        from bebert_edge.evaluation.torch_models import MaskedModel
+
+        return MaskedModel(source, path=str(path), threads=threads, max_length=max_length)
     from bebert_edge.evaluation.torch_models import TransformersModel
 
     return TransformersModel(source, path=str(path), threads=threads, max_length=max_length, problem=problem)

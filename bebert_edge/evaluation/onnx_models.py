@@ -32,7 +32,7 @@ class _PackedModel(EvaluatedModel):
 
     def __init__(self, path: Path, kind: str, config: EnsembleConfig, tokenizer: str) -> None:
         self.path, self.kind = str(path), kind
-        self.task, self.labels = config.task.type, config.labels
+        self.task, self.labels, self.mask_id = config.task.type, config.labels, config.task.mask_id
         self.problem, self.text_pair = config.task.problem, config.task.text_pair
         self.weights, self.noise_size = tuple(config.member_weights), config.encoder.embedding_size
         self._width, self._outputs = config.task.embeds * config.encoder.hidden_size, config.task.outputs

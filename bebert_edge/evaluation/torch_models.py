@@ -21,7 +21,7 @@ from bebert_edge.evaluation.models import EmbeddingNoise, EvaluatedModel, pad
 from bebert_edge.runtime.text import EncodedText, TextEncoder
 from bebert_edge.runtime.windows import WindowEncoder
 from bebert_edge.training.families import FAMILIES
-from bebert_edge.training.latent import load_member, load_tokenizer
+from bebert_edge.training.latent import load_float, load_member, load_tokenizer
 from bebert_edge.training.modules import use_pooler_activation
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class LatentModel(_TorchModel):
         names = json.loads(file.read_text(encoding="utf-8"))["members"] if ensemble else ["."]
         self.path, self.kind = str(directory), "latent ensemble" if ensemble else "latent member"
         self.models = [load_member(directory / name) for name in names]
-        self.task, self.labels = config.task.type, config.labels
+        self.task, self.labels, self.mask_id = config.task.type, config.labels, config.task.mask_id
         self.problem, self.text_pair = config.task.problem, config.task.text_pair
         self._width = config.task.embeds * config.encoder.hidden_size
         self.weights = tuple(config.member_weights)
@@ -206,6 +206,31 @@ class TransformersModel(_TorchModel):
         """See `EvaluatedModel.windows`."""
         tokenizer: Any = self._tokenizer
         return WindowEncoder(tokenizer.backend_tokenizer.to_str(), self.max_length, bool(self.text_pair))
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
+        """See `EvaluatedModel.encode`."""
+        return encode(self._tokenizer, texts, pairs, self.max_length)
+
+
+class MaskedModel(_TorchModel):
+    """A single float `BertForMaskedLM`, which answers for masks only.
+
+    Raises:
+        CheckpointError: transformers cannot load model or tokenizer.
+    """
+
+    def __init__(
+        self, directory: Path, *, path: str | None = None, threads: int | None = None, max_length: int | None = None
+    ) -> None:
+        use_threads(threads)
+        model = load_float(directory, [], task="fill-mask").eval()
+        self._tokenizer = load_tokenizer(directory)
+        self.path, self.kind, self.models = path or str(directory), "transformers", [model]
+        self.task, self.problem, self.labels, self.text_pair = "fill-mask", "single_label", (), False
+        self.mask_id = model.config.mask_id
+        self.weights, self.backend = (1.0,), backend()
+        self.pad_id = self._tokenizer.pad_token_id or 0
+        self.max_length = max_length or longest_input(model.config, self._tokenizer)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[EncodedText]:
         """See `EvaluatedModel.encode`."""

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,8 +18,10 @@ from typer.testing import CliRunner
 from bebert_edge.checkpoints import load
 from bebert_edge.cli.main import app
 from bebert_edge.errors import CheckpointError
+from bebert_edge.evaluation.tasks.masks import Masks
 from bebert_edge.exporters import export
 from bebert_edge.runtime import EdgeModel
+from bebert_edge.runtime.text import EncodedText
 from bebert_edge.training.latent import load_float, load_member
 from bebert_edge.training.tasks import find
 from bebert_edge.training.tasks.fill_mask import MaskedTexts
@@ -79,6 +84,22 @@ def test_students_learn_the_guesses_of_their_teacher(tmp_path, teacher):
         wanted = load_float(teacher, [], task="fill-mask").eval()(**inputs).logits.argmax(-1)
         members = [load_member(tmp_path / "out" / f"member-{i}")(**inputs).logits.argmax(-1) for i in range(2)]
     assert all(int((found == wanted).sum()) >= 4 for found in members)
+    command = ["evaluate", tmp_path / "model.onnx", teacher, tmp_path / "out", "--data", data, "--format", "json"]
+    report = json.loads(CliRunner().invoke(app, [str(argument) for argument in command]).stdout)
+    onnx, float_one, latent = (model["scores"] for model in report["models"])
+    assert report["counts"] == {"texts": 6}
+    for name in ("accuracy", "perplexity"):
+        assert onnx[name]["value"] == pytest.approx(latent[name]["value"], rel=0.02)
+    evaluation = Masks(TEXTS)
+    own = BertForMaskedLM.from_pretrained(teacher).eval()
+    losses = []
+    for number, text in enumerate(TEXTS):
+        whole = tiny_tokenizer("bert")(text)["input_ids"]
+        (masked,) = [evaluation._mask(EncodedText(text, None, whole, [0] * len(whole), False), 4, number).ids]
+        with torch.no_grad():
+            logits = own(torch.tensor([masked])).logits[0]
+        losses += [float(-F.log_softmax(logits[i], -1)[x]) for i, x in enumerate(whole) if masked[i] != x]
+    assert float_one["perplexity"]["value"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
     (found,) = EdgeModel(tmp_path / "model.onnx").fill(["a [MASK] movie"])
     assert len(found.masks[0]) == 5
 

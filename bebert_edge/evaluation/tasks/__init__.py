@@ -36,10 +36,11 @@ def open_task(
     """Reads a task's data.
 
     Args:
-        task: `reranking`, `sentence-embedding`, `token-classification` or `question-answering`.
+        task: `reranking`, `sentence-embedding`, `token-classification`, `question-answering` or `fill-mask`.
         data: Reranking: a file of queries, documents and relevance. Sentence embeddings: a file of pairs of texts and
             scores, a directory of a corpus (`read_retrieval`), or the name of a GLUE task of scores. Token
-            classification, question answering: a file as for `read_tokens`, `read_questions`.
+            classification, question answering: a file as for `read_tokens`, `read_questions`. Fill-mask: a file of
+            texts.
         split: Of a directory or a GLUE task.
         text_column: Column of a file's text.
         text_pair_column: Column of the second.
@@ -85,6 +86,13 @@ def open_task(
             data, question_column=text_column, context_column=text_pair_column, answer_column=label_column
         )
         return Questions(asked.select(range(min(limit or len(asked), len(asked)))), resamples, seed)
+    if task == "fill-mask":
+        from bebert_edge.evaluation.tasks.masks import Masks
+        from bebert_edge.training.files import read_texts
+
+        rows = read_texts(data, text_column=text_column, text_pair_column=text_pair_column)
+        return Masks([text for row in rows for text in row if text is not None][:limit], resamples, seed)
     raise EvaluationError(
-        f"{task} has no evaluation: expected reranking, sentence-embedding, token-classification or question-answering"
+        f"{task} has no evaluation: expected reranking, sentence-embedding, token-classification, question-answering "
+        "or fill-mask"
     )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +19,12 @@ from bebert_edge.checkpoints.files import CONFIG_FILE, read_json
 from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.training.data import Batch, EncodedExamples
 from bebert_edge.training.files import read_texts
+from bebert_edge.training.masking import mask
 from bebert_edge.training.modules import TiedDecoder
 from bebert_edge.training.tasks.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-SHARE = 0.15
-"""Share of the tokens of a text that are masked, as BERT was trained."""
 
 
 class BertForFillMask(BertPreTrainedModel):
@@ -224,14 +221,6 @@ class FillMask(Task):
         """Share of the masks whose most probable token is what was masked."""
         assert isinstance(data, EncodedMasks)
         return float((answers.argmax(-1) == data.right).double().mean())
-
-
-def mask(ids: list[int], allowed: Sequence[bool], mask_id: int, seed: int) -> list[int]:
-    """Ids with `SHARE` of those that are allowed masked, one at least if there is one."""
-    places = [i for i, fits in enumerate(allowed) if fits]
-    count = min(len(places), max(1, round(SHARE * len(places))))
-    chosen = set(random.Random(seed).sample(places, count))
-    return [mask_id if i in chosen else x for i, x in enumerate(ids)]
 
 
 def _means(losses: Tensor, masked: Tensor) -> Tensor:
