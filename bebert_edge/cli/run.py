@@ -120,7 +120,10 @@ def run(
         answers = _answers(model, texts_in, query, output_format.value, batch_size)
         truncated = sum(answer.truncated for answer in answers)
     if truncated:
-        note(f"{truncated} truncated: longer than {model.max_length} tokens, their end was not read")
+        long = f"longer than {model.max_length} tokens"
+        if model.config.task.answers_tokens:
+            long = "questions of more than 64 tokens, or of half of what the model reads"
+        note(f"{truncated} truncated: {long}, their end was not read")
 
 
 def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_: str, batch_size: int) -> Iterator[Any]:

@@ -107,7 +107,9 @@ class WindowEncoder:
         ]
 
     def _windows(self, text: str, question: str | None, encoding: Encoding) -> WindowedText:
-        sequences = encoding.sequence_ids
+        # Each of these attributes makes a new list of all tokens whenever it is read.
+        ids, type_ids, sequences = encoding.ids, encoding.type_ids, encoding.sequence_ids
+        offsets, words = encoding.offsets, encoding.word_ids
         own = 1 if self._pair else 0
         inside = [i for i, sequence in enumerate(sequences) if sequence == own]
         count = len(inside)
@@ -126,8 +128,8 @@ class WindowEncoder:
             places = [*head, *range(begin + start, begin + end), *tail]
             windows.append(
                 Window(
-                    ids=[encoding.ids[i] for i in places],
-                    type_ids=[encoding.type_ids[i] for i in places],
+                    ids=[ids[i] for i in places],
+                    type_ids=[type_ids[i] for i in places],
                     place=len(head),
                     tokens=(start, end),
                     own=(low, high),
@@ -136,8 +138,8 @@ class WindowEncoder:
         return WindowedText(
             text=text,
             question=question,
-            spans=[_trimmed(text, encoding.offsets[i]) for i in inside],
-            words=[encoding.word_ids[i] for i in inside],
+            spans=[_trimmed(text, offsets[i]) for i in inside],
+            words=[words[i] for i in inside],
             windows=windows,
             truncated=bool(left_out),
         )

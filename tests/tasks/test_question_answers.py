@@ -265,3 +265,10 @@ def test_real_questions_have_their_answers_in_windows() -> None:
     perfect = torch.full((2 * len(encoded), 128), -1e30)
     perfect[torch.arange(2 * len(encoded)), QuestionAnswering().truth(encoded)] = 9.0
     assert QuestionAnswering().score(perfect, encoded) > 0.9  # a few answers are longer than the longest
+
+
+def test_long_questions_say_that_they_are_cut(trained: Path) -> None:
+    arguments = ["run", str(trained / "model.onnx"), "very " * 50, "--pair", "a good movie", "--threads", "1"]
+    done = CliRunner().invoke(app, arguments)
+    assert "1 truncated: questions of more than 64 tokens" in done.stderr
+    assert done.stdout.rstrip().endswith("truncated")
