@@ -161,6 +161,10 @@ class _Run:
                 f"--method is 'boost', but an example of {kind} is not right or wrong: pass --method independent"
             )
         mask_id = self.task.mask_id
+        if mask_id is not None and options.embeddings != "binary":
+            raise TrainingError(
+                f"--embeddings is {options.embeddings!r}, expected 'binary' for {kind}: the bits of words guess them"
+            )
         combinations = TaskConfig(kind, self.problem, self.examples.text_pair, mask_id=mask_id).combinations
         if options.combination not in combinations:
             expected = " or ".join(combinations)

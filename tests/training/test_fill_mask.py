@@ -104,6 +104,13 @@ def test_students_learn_the_guesses_of_their_teacher(tmp_path, teacher):
     assert len(found.masks[0]) == 5
 
 
+def test_words_of_more_bits_are_refused(tmp_path, teacher):
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    arguments = ["train", tmp_path / "texts.txt", "-o", tmp_path / "out", "--task", "fill-mask", "--teacher", teacher]
+    done = CliRunner().invoke(app, [str(argument) for argument in [*arguments, *FAST, "--embeddings", "int8"]])
+    assert "--embeddings is 'int8', expected 'binary' for fill-mask" in done.stderr
+
+
 def test_other_models_are_refused(tmp_path, teacher):
     with pytest.raises(CheckpointError, match="no masked language model of BERT's"):
         load_float(write_tiny(tmp_path / "roberta", "roberta"), [], task="fill-mask")
