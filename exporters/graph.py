@@ -27,7 +27,7 @@ from bebert_edge.exporters.range_graph import range_layer
 from bebert_edge.exporters.rotary import rotated_query_key_value
 from bebert_edge.groups import GroupedTable
 from bebert_edge.lowering import LoweredEmbedding, LoweredLayer, lower
-from bebert_edge.range_lowering import RangeLayer
+from bebert_edge.lowering.ranges import RangeLayer
 
 IR_VERSION = 8
 """The IR of opset 18's first release, read by every onnxruntime that has opset 18."""

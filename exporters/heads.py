@@ -11,14 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from bebert_edge.answer import SMALLEST_NORM
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import head_prefix
 from bebert_edge.exporters.mask_head import fill
 from bebert_edge.exporters.nodes import Graph, numbered
 from bebert_edge.exporters.range_graph import range_linear
 from bebert_edge.lowering import LoweredEnsemble, LoweredHead
-from bebert_edge.range_lowering import RangeLinear
+from bebert_edge.lowering.ranges import RangeLinear
+from bebert_edge.reference.answer import SMALLEST_NORM
 
 LOG_ZERO = -1e30
 """Stands for the log of weight 0: finite, so that no runtime meets a difference of infinities."""

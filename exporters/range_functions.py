@@ -18,9 +18,9 @@ from onnxscript import opset18 as op
 from onnxscript import script
 from onnxscript.onnx_types import DOUBLE, FLOAT, INT32, INT64, UINT8
 
-from bebert_edge import range_reference
 from bebert_edge.exporters.function_parts import C1, C2, C3, C4, C5, LOG2_E, LOWEST_DOT, detail
 from bebert_edge.exporters.functions import ops
+from bebert_edge.reference import ranges as range_reference
 
 LEAST_MAGNITUDE = from_array(range_reference.LEAST_MAGNITUDE)
 SPAN_EPSILON = from_array(range_reference.SPAN_EPSILON)

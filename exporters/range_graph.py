@@ -7,7 +7,7 @@ import numpy as np
 
 from bebert_edge.ensemble import term_names
 from bebert_edge.exporters.nodes import Graph, numbered
-from bebert_edge.range_lowering import RangeLayer, RangeLinear, RangeQuantizer
+from bebert_edge.lowering.ranges import RangeLayer, RangeLinear, RangeQuantizer
 
 Ranged = list[str]
 """Names of an activation, and of the least and the largest number of it in each token's sequence."""

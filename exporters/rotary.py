@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bebert_edge.exporters.nodes import Graph
 from bebert_edge.lowering import LoweredLayer, LoweredQuantizedLinear
-from bebert_edge.rotary import Rotary
+from bebert_edge.lowering.rotary import Rotary
 
 
 def rotated_query_key_value(

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge import ops, reference
-from bebert_edge.answer import combine
 from bebert_edge.config import EnsembleConfig, TaskConfig
 from bebert_edge.ensemble import PackedEnsemble, head_prefix
 from bebert_edge.errors import ExportError, NativeLibraryError
 from bebert_edge.exporters.samples import Sample
+from bebert_edge.reference.answer import combine
 
 Floats = NDArray[np.float32]
 Feed = dict[str, NDArray[np.int64]]

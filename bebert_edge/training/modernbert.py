@@ -17,8 +17,8 @@ from transformers.models.modernbert.modeling_modernbert import (
     apply_rotary_pos_emb,
 )
 
+from bebert_edge.lowering.rotary import Rotary
 from bebert_edge.reference import GELU_CUTOFF, GELU_P, GELU_Q
-from bebert_edge.rotary import Rotary
 from bebert_edge.training.modules import BinaryEmbedding, binarize_linear, binary_attention
 from bebert_edge.training.quantization import Quantizer
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 
 from answers import cases, defined_answer
-from bebert_edge.answer import combine
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.errors import FormatError
+from bebert_edge.reference.answer import combine
 from support import random_ensemble
 
 

@@ -13,10 +13,10 @@ from hypothesis import given
 
 from answers import cases, defined_answer
 from bebert_edge import metadata, ops, reference
-from bebert_edge.answer import combine
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import ModelError
 from bebert_edge.exporters import build_model, export
+from bebert_edge.reference.answer import combine
 from support import answering, random_batch, random_ensemble
 
 FEED = {name: np.full((2, 3), 2, np.int64) for name in ("input_ids", "attention_mask")}

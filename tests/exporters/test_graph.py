@@ -155,7 +155,7 @@ def test_codes_of_a_modern_encoder_are_the_reference_s(
             recorded.append(result[1] if isinstance(result, tuple) else result)
             return result
 
-        monkeypatch.setattr(reference, name, record)
+        monkeypatch.setattr(reference.ensemble, name, record)
     expected(ensemble, feed)
     model, _ = build_model(ensemble)
     codes_of(model)

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bebert_edge import ops, range_reference, reference
+from bebert_edge import ops, reference
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.config import RANGE_CODES, HeadConfig, TaskConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import FormatError
 from bebert_edge.exporters import build_model
+from bebert_edge.reference import ranges as range_reference
 from exporters.test_functions import Draw, assert_equal
 from one_op import run_body
 from support import random_batch, random_ensemble

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 from bebert_edge import reference
 from bebert_edge.checkpoints import Options, load
 from bebert_edge.errors import CheckpointError, TrainingError
-from bebert_edge.rotary import Rotary
+from bebert_edge.lowering.rotary import Rotary
 from bebert_edge.training import binarize, load_member
 from bebert_edge.training.kept import keep
 from bebert_edge.training.latent import load_float, load_tokenizer, save_member

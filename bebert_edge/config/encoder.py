@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bebert_edge.config_sections import is_finite, is_int, require, without_defaults
+from bebert_edge.config.sections import is_finite, is_int, require, without_defaults
 
 ACTIVATIONS = ("relu", "gelu")
 POOLER_ACTIVATIONS = ("tanh", "relu", "gelu")

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.config import EnsembleConfig
-from bebert_edge.lowering import LoweredClassifier
+from bebert_edge.lowering.parts import LoweredClassifier
 
 Floats = NDArray[np.float32]
-
 SMALLEST_NORM = np.float32(1e-12)
 """A vector that is shorter is divided by this, as PyTorch's `normalize` does."""
 

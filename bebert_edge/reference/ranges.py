@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bebert_edge.codes import from_triple
 from bebert_edge.lowering import LoweredNorm
-from bebert_edge.range_lowering import RangeLayer, RangeLinear, RangeQuantizer
+from bebert_edge.lowering.ranges import RangeLayer, RangeLinear, RangeQuantizer
 from bebert_edge.reference import (
     Code,
     Codes,

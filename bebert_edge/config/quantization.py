@@ -8,8 +8,8 @@ from typing import Any
 
 from bebert_edge import groups
 from bebert_edge.codes import CODE_TYPES, CodeType, code_type
-from bebert_edge.config_sections import is_int, require, without_defaults
-from bebert_edge.encoder_config import EncoderConfig
+from bebert_edge.config.encoder import EncoderConfig
+from bebert_edge.config.sections import is_int, require, without_defaults
 from bebert_edge.kept_weights import WEIGHT_TYPES
 
 SCORES = ("softmax", "boolean")

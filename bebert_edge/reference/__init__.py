@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The definition of every op, and of a whole ensemble, in numpy: the oracle, written for reading."""
+
+from bebert_edge.reference.ensemble import forward, forward_tasks
+from bebert_edge.reference.ops import (
+    EXP2_COEFFICIENTS,
+    GELU_CUTOFF,
+    GELU_P,
+    GELU_Q,
+    LOG2_E,
+    Code,
+    Codes,
+    Floats,
+    Ids,
+    activate,
+    add_layer_norm_quantize,
+    binary_attention,
+    fixed_exp,
+    gated_quantize,
+    gelu,
+    packed_binary_embedding,
+    packed_binary_matmul,
+    packed_binary_matmul_quantize,
+    quantize,
+    store,
+    values,
+)
+
+__all__ = [
+    "EXP2_COEFFICIENTS",
+    "GELU_CUTOFF",
+    "GELU_P",
+    "GELU_Q",
+    "LOG2_E",
+    "Code",
+    "Codes",
+    "Floats",
+    "Ids",
+    "activate",
+    "add_layer_norm_quantize",
+    "binary_attention",
+    "fixed_exp",
+    "forward",
+    "forward_tasks",
+    "gated_quantize",
+    "gelu",
+    "packed_binary_embedding",
+    "packed_binary_matmul",
+    "packed_binary_matmul_quantize",
+    "quantize",
+    "store",
+    "values",
+]
