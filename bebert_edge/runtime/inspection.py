@@ -66,6 +66,10 @@ def _inspect_model(path: Path) -> dict[str, Any]:
 
 
 def _config(config: EnsembleConfig) -> dict[str, Any]:
+    tasks = [config.of(name).task for name in config.task_names]
+    quantization = quantization_by_layer(config.quantization, config.encoder.layers // config.encoder.distinct_layers)
+    if not any(task.pooled or task.fills for task in tasks):
+        del quantization["pooler"]
     return {
         "task": asdict(config.task),
         "labels": list(config.labels),
@@ -75,9 +79,7 @@ def _config(config: EnsembleConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "max_length": config.max_length,
         "encoder": asdict(config.encoder),
-        "quantization": quantization_by_layer(
-            config.quantization, config.encoder.layers // config.encoder.distinct_layers
-        ),
+        "quantization": quantization,
         "license": config.metadata.get("license", ""),
         "metadata": config.metadata,
         "tasks": {head.name: {"task": asdict(head.task), "labels": list(head.labels)} for head in config.heads},

@@ -128,8 +128,9 @@ class EdgeModel:
             RuntimeInputError: It has no task of this name.
         """
         if task not in self.tasks:
-            names = ", ".join(repr(name) for name in self.tasks)
-            raise RuntimeInputError(f"{self._path} has no task {task!r}, expected one of {names}")
+            names = ", ".join(self.tasks[1:])
+            expected = f"expected one of {names}, or none for the main one" if names else "it has only one: name none"
+            raise RuntimeInputError(f"{self._path} has no task {task!r}, {expected}")
         model = copy(self)
         model._use(task)
         return model

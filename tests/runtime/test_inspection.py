@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bebert_edge.config import LayerQuantization, QuantizationConfig
+from bebert_edge.config import LayerQuantization, QuantizationConfig, TaskConfig
 from bebert_edge.errors import FormatError, ModelError
 from bebert_edge.runtime.inspection import inspect, quantization_by_layer
 from model_files import write_model
@@ -53,6 +53,13 @@ def test_layers_of_equal_quantization_are_one_entry() -> None:
     assert found["layer 2"].startswith("hidden sign")
     found = quantization_by_layer(QuantizationConfig((four, one), "int4", projection="int8"), repeated=3)
     assert list(found) == ["projection", "layers 0-2", "layers 3-5", "pooler"]
+
+
+def test_a_head_without_a_pooler_shows_none(tmp_path: Path) -> None:
+    random_ensemble(task=TaskConfig("token-classification"), labels=("O", "B-LOC")).save(tmp_path / "tags")
+    random_ensemble().save(tmp_path / "classes")
+    assert "pooler" not in inspect(tmp_path / "tags")["quantization"]
+    assert "pooler" in inspect(tmp_path / "classes")["quantization"]
 
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:

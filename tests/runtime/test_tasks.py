@@ -59,8 +59,15 @@ def test_every_task_has_its_own_labels_and_answers(model_path: Path) -> None:
 
 
 def test_a_task_that_is_not_there(model_path: Path) -> None:
-    with pytest.raises(RuntimeInputError, match="has no task 'tone', expected one of '', 'topic', 'same', 'vector'"):
+    with pytest.raises(RuntimeInputError, match="has no task 'tone', expected one of topic, same, vector, or none"):
         EdgeModel(model_path).of("tone")
+
+
+def test_a_model_of_one_task_has_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(build_model(random_ensemble())[0].SerializeToString())
+    with pytest.raises(RuntimeInputError, match="has no task 'topic', it has only one"):
+        EdgeModel(path).of("topic")
 
 
 def test_the_command_answers_the_task_that_is_named(model_path: Path) -> None:
