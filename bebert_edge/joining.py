@@ -13,7 +13,7 @@ from bebert_edge.ensemble import PackedEnsemble, head_prefix
 from bebert_edge.errors import FormatError
 
 _SHARED = ("members", "member_weights", "encoder", "quantization", "max_length", "family")
-_HEADS = ("pooler.", "classifier.", "heads.")
+_HEADS = ("pooler.", "classifier.", "transform.", "decoder.", "heads.")
 """What the names of tensors begin with that are not the encoder's."""
 
 
@@ -50,7 +50,7 @@ def _is_of_head(linear: str) -> bool:
 
 
 def _encoders(config: EnsembleConfig) -> EnsembleConfig:
-    """A configuration that says nothing of the weights that poolers keep."""
+    """A configuration that says nothing of the weights that heads keep."""
     weights = {linear: kind for linear, kind in config.quantization.weights.items() if not _is_of_head(linear)}
     return replace(config, quantization=replace(config.quantization, weights=weights))
 

@@ -19,17 +19,19 @@ from bebert_edge.joining import join
 from bebert_edge.runtime import EdgeModel
 from support import random_batch, random_ensemble
 
+HEADS = ("pooler.", "classifier.", "transform.", "decoder.")
 TASKS = {
     "topic": random_ensemble(labels=("sport", "politics", "art"), temperature=2.0, seed=1),
     "names": random_ensemble(task=TaskConfig("token-classification"), labels=("O", "B-LOC"), seed=2),
     "vector": random_ensemble(
         task=TaskConfig("sentence-embedding", "embedding", pooling="mean"), combination="concatenation"
     ),
+    "guess": random_ensemble(task=TaskConfig("fill-mask", mask_id=4), seed=3),
 }
 
 
 def on_the_encoders_of(main: PackedEnsemble, other: PackedEnsemble) -> PackedEnsemble:
-    shared = {name: main.tensors[name] for name in other.tensors if not name.startswith(("pooler.", "classifier."))}
+    shared = {name: main.tensors[name] for name in other.tensors if not name.startswith(HEADS)}
     return PackedEnsemble(other.config, {**other.tensors, **shared}, other.tokenizer)
 
 
@@ -44,6 +46,14 @@ def test_the_joined_ensemble_answers_as_each_alone() -> None:
     for name, alone in {"": MAIN, **OTHERS}.items():
         for found, expected in zip(answers[name], reference.forward(alone, **feed), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_a_head_that_guesses_tokens_can_be_the_main_one() -> None:
+    joined = join(OTHERS["guess"], {"topic": OTHERS["topic"]})
+    feed = random_batch(MAIN, [4, 9, 1])
+    answers = reference.forward_tasks(joined, **feed)
+    for name, alone in {"": OTHERS["guess"], "topic": OTHERS["topic"]}.items():
+        np.testing.assert_array_equal(answers[name][0], reference.forward(alone, **feed)[0])
 
 
 def test_each_task_keeps_the_weights_of_its_pooler() -> None:
