@@ -39,11 +39,11 @@ class Graph:
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
     parts: Counter[str] = field(default_factory=Counter)
     names: set[str] = field(default_factory=set)
-    shared: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
+    shared: dict[tuple[str, str, tuple[int, ...], bytes], str] = field(default_factory=dict)
 
     def constant(self, name: str, value: NDArray[Any], part: str) -> str:
         """Adds an initializer; all zeros of one shape are one initializer."""
-        name = self._first_name(name, value)
+        name = self._shared_name(name, value) if self.sharing else name
         if value.dtype == np.float32 and not value.any():
             name = "zeros." + "x".join(map(str, value.shape))
         if name not in self.initializers:
@@ -55,18 +55,16 @@ class Graph:
         """Adds float32 constants `[E, C]`; stored as `[E, 1]`, expanded at loading, where a member's are all equal."""
         if value.shape[-1] == 1 or not (value == value[:, :1]).all():
             return self.constant(name, value, part)
-        name = self._first_name(name, value)
+        # Of its own kind: an initializer of the same numbers may not have the name of what is expanded.
+        name = self._shared_name(name, value, "expanded") if self.sharing else name
         stored = self.constant(f"{name}.stored", value[:, :1], part)
         shape = self.integers(*value.shape)
         expanded = name if value.any() else f"zeros.{value.shape[-1]}"
         return expanded if expanded in self.names else self.node("Expand", [stored, shape], expanded)
 
-    def _first_name(self, name: str, value: NDArray[Any]) -> str:
-        """The name that numbers were first given, if constants are shared."""
-        return self._shared_name(name, value) if self.sharing else name
-
-    def _shared_name(self, name: str, value: NDArray[Any]) -> str:
-        return self.shared.setdefault((value.dtype.str, value.shape, sha256(value.tobytes()).digest()), name)
+    def _shared_name(self, name: str, value: NDArray[Any], kind: str = "stored") -> str:
+        """The name that numbers of this kind were first given."""
+        return self.shared.setdefault((kind, value.dtype.str, value.shape, sha256(value.tobytes()).digest()), name)
 
     def integers(self, *values: int, scalar: bool = False) -> str:
         """Adds an int64 constant that is named by its value."""

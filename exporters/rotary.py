@@ -59,7 +59,7 @@ def _cos_and_sin(graph: Graph, rotary: Rotary, positions: str) -> tuple[str, str
     """Those of every token, `[T, 1, D]`; layers of one base share them."""
     name = f"rotary.{rotary.base:.17g}"
     names = f"{name}.cos", f"{name}.sin"
-    if any(node.name == names[0] for node in graph.nodes):
+    if names[0] in graph.names:
         return names
     axis = graph.integers(1)
     for use, table in (("cos", rotary.cos), ("sin", rotary.sin)):

@@ -68,6 +68,31 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "pooler of the mean, modern": {**MODERN, "task": TaskConfig(pooling="mean")},
     "modern, 1 bit": {**MODERN, "bits": 1},
     "modern, 4 bits": MODERN,
+    "modern, all at once": {
+        **MODERN,
+        "layers": 4,
+        "distinct_layers": 2,
+        "terms": 2,
+        "embedding_size": 10,
+        "embeddings": "int4",
+        "weights": {"layers.0.qkv": "int8", "layers.1.ffn_in": "float16", "embeddings.projection": "int8"},
+        "structure": {**MODERN["structure"], "rotary_bases": (1e4, 10.0, 1e4, 100.0), "distance_biases": (3, 0)},
+    },
+    "norms before, shared layers, bias by distance": {
+        "bits": 1,
+        "layers": 3,
+        "distinct_layers": 1,
+        "embedding_size": 10,
+        "weights": {"layers.0.qkv": "float16", "pooler": "int8"},
+        "structure": {"norm": "pre", "distance_biases": (5,), "pooler_norm": True},
+    },
+    "gated, rotary, apart, kept": {
+        **ROTARY,
+        "bits": 8,
+        "fused_qkv": False,
+        "weights": {"layers.0.query": "int8", "layers.1.key": "float16", "layers.1.ffn_in": "int8"},
+        "structure": {**ROTARY["structure"], "gated": True, "distance_biases": (2, 6)},
+    },
     "ranges of the sequence": {"bits": 8, "fused_qkv": False, "ranges": "sequence"},
     "ranges of the sequence, int8 tables": {
         "bits": 2,
@@ -330,6 +355,15 @@ def test_layers_that_share_weights_are_stored_once(fused_qkv: bool) -> None:
     assert stored[0] == stored[1]
     graph = [Counter(node.op_type for node in model.graph.node)["BinaryAttention"] for model in (two, six)]
     assert graph == [2, 6]
+
+
+def test_shared_constants_and_widened_ones_of_the_same_numbers_keep_apart() -> None:
+    task = TaskConfig("sentence-embedding", "embedding")  # nothing reads the last codes: their steps are ones
+    ensemble = random_ensemble(distinct_layers=1, task=task, combination="embeddings")
+    ensemble.tensors |= {n: np.ones_like(x) for n, x in ensemble.tensors.items() if n.endswith("norm.weight")}
+    feed = random_batch(ensemble, [4, 8])
+    found = session(build_model(ensemble)[0]).run(None, feed)
+    np.testing.assert_allclose(found[1], expected(ensemble, feed)[1], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["portable", "native"])
