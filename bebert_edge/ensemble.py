@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +82,12 @@ def term_names(linear: str, terms: int) -> list[str]:
 def linear_terms(linear: str, quantization: QuantizationConfig) -> list[str]:
     """The same of a linear of this quantization: kept weights need no second term."""
     return term_names(linear, 1 if linear in quantization.weights else quantization.terms)
+
+
+def linear_names(tensors: Collection[str]) -> list[str]:
+    """The linears among tensors of these names: no second terms, and no decoder, which has no weights of its own."""
+    names = [name.removesuffix(".step") for name in tensors if name.endswith(".step")]
+    return [name for name in names if f"{name}.bias" in tensors and not f".{name}".endswith(".decoder")]
 
 
 def linear_sizes(config: EnsembleConfig) -> dict[str, tuple[int, int]]:
@@ -197,7 +203,7 @@ def tensor_specs(config: EnsembleConfig) -> dict[str, TensorSpec]:
             yield from _head_specs(head_prefix(name), config.of(name))
 
     found = dict(specs())
-    linears = [name.removesuffix(".step") for name in found if name.endswith(".step")]
+    linears = linear_names(found)
     for name in config.quantization.weights:
         if name not in linears:
             raise FormatError(f"config.json: quantization.weights has {name!r}, expected names of {', '.join(linears)}")

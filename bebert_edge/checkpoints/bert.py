@@ -17,6 +17,7 @@ from bebert_edge.checkpoints.member import Member
 from bebert_edge.checkpoints.parts import Tensors, classifier, norm, tables
 from bebert_edge.checkpoints.source import Floats, Reader, Source
 from bebert_edge.config import PROBLEMS, TASK_TYPES, EncoderConfig, QuantizationConfig, TaskConfig
+from bebert_edge.ensemble import linear_names
 from bebert_edge.errors import CheckpointError
 from bebert_edge.kept_weights import WEIGHT_TYPES, int8_rows
 
@@ -112,7 +113,7 @@ def check_kept(kept: Mapping[str, str], tensors: Collection[str], path: Path) ->
     Raises:
         CheckpointError: There is none of one of them.
     """
-    linears = [name.removesuffix(".step") for name in tensors if name.endswith(".step")]
+    linears = linear_names(tensors)
     for name in kept:
         if name not in linears:
             raise CheckpointError(f"{path}: {SECTION}.weights has {name!r}, expected names of {', '.join(linears)}")

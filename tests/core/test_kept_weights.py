@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bebert_edge.config import EnsembleConfig
+from bebert_edge.config import EnsembleConfig, TaskConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import FormatError, TrainingError
 from bebert_edge.kept_weights import choose, int8_rows, kept_matmul
@@ -52,6 +52,14 @@ def test_a_wrong_configuration_is_refused(weights: object, expected: str) -> Non
     content["quantization"]["weights"] = weights
     with pytest.raises(FormatError, match=re.escape(expected)):
         PackedEnsemble(EnsembleConfig.from_json(json.dumps(content)), ensemble.tensors, ensemble.tokenizer).validate()
+
+
+@pytest.mark.parametrize("name", ["layers.0.qkv.second", "decoder"])
+def test_what_has_a_step_but_is_no_linear_keeps_no_weights(name: str) -> None:
+    task = TaskConfig("fill-mask", mask_id=4)
+    assert f"{name}.step" in random_ensemble(terms=2, task=task).tensors
+    with pytest.raises(FormatError, match=re.escape(f"quantization.weights has {name!r}, expected names of layers")):
+        random_ensemble(terms=2, task=task, weights={name: "int8"})
 
 
 def test_wrong_tensors_are_refused() -> None:
