@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,8 +68,8 @@ class TensorSpec:
         return np.ascontiguousarray(array)
 
     def restored(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The tensor that the file's stands for; of a wrong shape, itself."""
-        if self.uniform and array.ndim == len(self.shape) and array.shape[-1] == 1:
+        """The tensor that the file's stands for."""
+        if self.uniform and array.shape[-1] == 1:
             return np.repeat(array, self.shape[-1], axis=-1)
         return array
 
@@ -214,7 +214,7 @@ def is_packed(directory: Path) -> bool:
     """Whether a directory says that it is a packed ensemble, be it valid or not."""
     try:
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and "member_weights" in config
 
@@ -240,16 +240,13 @@ class PackedEnsemble:
             FormatError: A tensor is missing, unknown, or has a wrong dtype, shape or value.
         """
         specs = tensor_specs(self.config)
-        for name in specs:
-            if name not in self.tensors:
-                raise FormatError(f"{TENSOR_FILE}: tensor {name} is missing: expected shape {specs[name].shape}")
+        _check_names(self.tensors, specs)
         for name, array in self.tensors.items():
-            if name not in specs:
-                raise FormatError(f"{TENSOR_FILE}: tensor {name} is unknown: docs/format.md lists the tensors")
-            _check_tensor(name, array, specs[name])
+            _check_layout(name, array, specs[name])
+            _check_values(name, array, specs[name])
         try:
             tokenizer = json.loads(self.tokenizer)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"{TOKENIZER_FILE} is not JSON: {error}") from error
         if not isinstance(tokenizer, dict) or "model" not in tokenizer:
             raise FormatError(f"{TOKENIZER_FILE}: key 'model' is missing: expected a file saved by tokenizers")
@@ -329,7 +326,10 @@ class PackedEnsemble:
                 "copy it again, or run 'bebert-edge pack' again"
             ) from error
         specs = tensor_specs(config)
-        tensors = {name: specs[name].restored(x) if name in specs else x for name, x in tensors.items()}
+        _check_names(tensors, specs)
+        for name, array in tensors.items():  # before anything is made as large as the configuration says
+            _check_layout(name, array, specs[name], stored=True)
+        tensors = {name: specs[name].restored(array) for name, array in tensors.items()}
         ensemble = cls(config, tensors, _read_text(source / TOKENIZER_FILE))
         ensemble.validate()
         return ensemble
@@ -344,14 +344,31 @@ def _read_text(path: Path) -> str:
         raise FormatError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _check_tensor(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
+def _check_names(tensors: Collection[str], specs: Mapping[str, TensorSpec]) -> None:
+    for name, spec in specs.items():
+        if name not in tensors:
+            raise FormatError(f"{TENSOR_FILE}: tensor {name} is missing: expected shape {spec.shape}")
+    for name in tensors:
+        if name not in specs:
+            raise FormatError(f"{TENSOR_FILE}: tensor {name} is unknown: docs/format.md lists the tensors")
+
+
+def _check_layout(name: str, array: NDArray[Any], spec: TensorSpec, stored: bool = False) -> None:
+    """Checks dtype and shape, of a tensor as it is `stored` or as it was restored."""
     if array.dtype not in spec.dtypes:
         dtypes = " or ".join(map(str, spec.dtypes))
         raise FormatError(f"{TENSOR_FILE}: tensor {name} has dtype {array.dtype}, expected {dtypes}")
-    allowed = [spec.shape] + ([(1, *spec.shape[1:])] if spec.shareable else [])
+    allowed = [spec.shape]
+    if spec.shareable:
+        allowed.append((1, *spec.shape[1:]))
+    if spec.uniform and stored:
+        allowed.append((*spec.shape[:-1], 1))
     if array.shape not in allowed:
         shapes = " or ".join(str(list(shape)) for shape in allowed)
         raise FormatError(f"{TENSOR_FILE}: tensor {name} has shape {list(array.shape)}, expected {shapes}")
+
+
+def _check_values(name: str, array: NDArray[Any], spec: TensorSpec) -> None:
     if spec.kind == "bits":
         if not padding_is_zero(array, spec.channels):
             raise FormatError(

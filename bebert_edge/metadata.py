@@ -163,7 +163,7 @@ def _parse(properties: Mapping[str, str], key: str, parse: Callable[[str], T]) -
         raise ModelError(f"the model lacks the metadata key {key!r}: another tool removed it. {_REEXPORT}")
     try:
         return parse(properties[key])
-    except (ValueError, FormatError) as error:
+    except (ValueError, RecursionError, FormatError) as error:
         raise ModelError(f"metadata key {key!r} is invalid: {error}. {_REEXPORT}") from error
 
 

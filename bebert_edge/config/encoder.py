@@ -14,6 +14,9 @@ NORMS = ("post", "pre")
 MAXIMUM_REPEATS = 1000
 """Layers that may share weights: a small file describes no graph without end."""
 
+MAXIMUM_ROTARY_POSITIONS = 2**16
+"""Rotations are computed, not read: a small file asks for no table without end."""
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -100,6 +103,12 @@ class EncoderConfig:
             f"{self.layers} numbers >= 1, one for each layer, or none",
         )
         object.__setattr__(self, "rotary_bases", tuple(bases))
+        require(
+            not bases or self.positions <= MAXIMUM_ROTARY_POSITIONS,
+            "encoder.positions",
+            self.positions,
+            f"at most {MAXIMUM_ROTARY_POSITIONS}, for rotary positions",
+        )
         require(
             not bases or self.head_size % 2 == 0,
             "encoder.head_size",

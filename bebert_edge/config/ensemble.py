@@ -200,7 +200,7 @@ class EnsembleConfig:
         """
         try:
             parsed = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"config.json is not JSON: {error}") from error
         top = section_of(cls, parsed, "the file")
         for key in ("member_weights", "labels", "heads"):

@@ -36,7 +36,7 @@ class LayerQuantization:
 
     def __post_init__(self) -> None:
         for use, name in self.codes().items():
-            require(name in CODE_TYPES, f"quantization.layers[].{use}", name, f"one of {', '.join(CODE_TYPES)}")
+            require(name in tuple(CODE_TYPES), f"quantization.layers[].{use}", name, f"one of {', '.join(CODE_TYPES)}")
         require(self.scores in SCORES, "quantization.layers[].scores", self.scores, f"one of {SCORES}")
         boolean = self.scores == "boolean"
         require(
@@ -97,7 +97,7 @@ class QuantizationConfig:
     embeddings: str = "binary"
 
     def __post_init__(self) -> None:
-        require(self.pooler in CODE_TYPES, "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
+        require(self.pooler in tuple(CODE_TYPES), "quantization.pooler", self.pooler, f"one of {', '.join(CODE_TYPES)}")
         require(is_int(self.terms, 1) and self.terms <= 2, "quantization.terms", self.terms, "1 or 2")
         require(isinstance(self.fused_qkv, bool), "quantization.fused_qkv", self.fused_qkv, "true or false")
         require(self.embeddings in EMBEDDINGS, "quantization.embeddings", self.embeddings, f"one of {EMBEDDINGS}")

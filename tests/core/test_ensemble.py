@@ -141,6 +141,24 @@ def test_layers_without_end_are_refused() -> None:
         EnsembleConfig.from_json(json.dumps(config))
 
 
+def test_rotary_positions_without_end_are_refused() -> None:
+    with pytest.raises(FormatError, match=r"encoder.positions is 65537, expected at most 65536, for rotary positions"):
+        random_ensemble(max_length=2**16 + 1, structure={"rotary_bases": (1e4, 1e4)})
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "embedding_size"])
+def test_a_width_that_no_tensor_has_is_refused_before_anything_is_widened_to_it(key: str, tmp_path: Path) -> None:
+    ensemble = random_ensemble(embedding_size=10)
+    ensemble.tensors |= {n: np.full_like(x, 0.5) for n, x in ensemble.tensors.items() if n.endswith(("shift", "scale"))}
+    ensemble.save(tmp_path / "ensemble")
+    path = tmp_path / "ensemble" / "config.json"
+    config = json.loads(path.read_text())
+    config["encoder"] |= {key: 3 * 10**15, "head_size": 8}
+    path.write_text(json.dumps(config))
+    with pytest.raises(FormatError, match="has shape"):
+        PackedEnsemble.load(path.parent)
+
+
 def test_boolean_scores_want_boolean_probabilities() -> None:
     with pytest.raises(FormatError, match=r"probability is 'uint4', expected 'bool' for boolean scores"):
         replace(LayerQuantization.for_bits(4), scores="boolean")
@@ -303,13 +321,15 @@ def test_a_pickle_posing_as_tensors_is_refused(saved: Path) -> None:
         (("encoder", "activation"), "tanh", "encoder.activation"),
         (("encoder", "surprise"), 1, "surprise"),
         (("quantization", "pooler"), "int3", "quantization.pooler is 'int3'"),
+        (("quantization", "pooler"), ["int4"], "quantization.pooler is ['int4']"),
+        (("quantization", "layers", 0, "ffn"), {}, "quantization.layers[].ffn is {}"),
         (("quantization", "layers"), [], "quantization.layers"),
         (("task", "problem"), "ranking", "task.problem"),
         (("task",), None, "task"),
         (("metadata",), {"a": 1}, "metadata"),
     ],
 )
-def test_a_wrong_configuration_is_named(path: tuple[str, ...], value: Any, message: str) -> None:
+def test_a_wrong_configuration_is_named(path: tuple[Any, ...], value: Any, message: str) -> None:
     config = json.loads(random_ensemble(bits=4, members=2).config.to_json())
     section = config
     for key in path[:-1]:
@@ -319,7 +339,7 @@ def test_a_wrong_configuration_is_named(path: tuple[str, ...], value: Any, messa
         EnsembleConfig.from_json(json.dumps(config))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x00", "[" * 10**5])
 def test_a_configuration_that_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(FormatError, match=r"config\.json"):
         EnsembleConfig.from_json(text)
@@ -334,6 +354,6 @@ def test_every_key_of_the_configuration_is_required() -> None:
 
 def test_a_tokenizer_that_is_no_tokenizer_is_refused() -> None:
     ensemble = random_ensemble(bits=4, members=1)
-    for text in ("", "[]", "{}"):
+    for text in ("", "[]", "{}", "[" * 10**5):
         with pytest.raises(FormatError, match=r"tokenizer\.json"):
             replace(ensemble, tokenizer=text).validate()
