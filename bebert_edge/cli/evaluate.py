@@ -141,6 +141,8 @@ def evaluate(
     if name != CLASSIFICATION:
         if settings.perturbations:
             raise EvaluationError(f"--perturb tells of labels of texts, not of {name}: leave it out")
+        if label_names is not None:
+            raise EvaluationError(f"--label-names are of classes of texts, not of {name}: leave them out")
         evaluation = open_task(
             name,
             data,

@@ -169,7 +169,8 @@ class TransformersModel(_TorchModel):
         if head is None:
             raise CheckpointError(
                 f"{directory} is a {architectures[0] or config.get('model_type')!r}, expected a model for sequence "
-                "classification (or token classification, or question answering): fine-tune it first, e.g. with "
+                "classification (or token classification, or question answering), or a directory of "
+                "sentence-transformers with modules.json: fine-tune it first, e.g. with "
                 "'bebert-edge train FILE --backbone DIR -o OUT', and evaluate OUT/teacher"
             )
         try:

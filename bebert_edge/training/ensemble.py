@@ -119,7 +119,7 @@ class _Run:
         options = self.options
         self.tokenizer = load_tokenizer(self.encoders.members[0] if self.encoders else source)
         training, held_out = self.examples, None
-        if options.calibration_share and self.task.calibrates and self.problem != "regression":
+        if self.holds_out:
             training, held_out = self.examples.split(options.calibration_share, options.seed)
         self.data = self.encode(training)
         self.held_out = None if held_out is None else self.encode(held_out)
@@ -154,11 +154,23 @@ class _Run:
             self.result.teacher_score = self.task.score(self.predict(self.teacher, self.dev), self.dev)
             self.report(f"teacher: dev {self.result.metric} {self.result.teacher_score:.4f}")
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether some examples are kept back for the temperature."""
+        return bool(self.options.calibration_share) and self.task.calibrates and self.problem != "regression"
+
     def check_options(self) -> None:
         options, kind = self.options, self.task.name
         if options.method == "boost" and not self.task.boosts:
             raise TrainingError(
                 f"--method is 'boost', but an example of {kind} is not right or wrong: pass --method independent"
+            )
+        if options.pooling is not None and "pooling" not in self.task.settings:
+            raise TrainingError(f"--pooling is {options.pooling!r}, but {kind} pools nothing: leave it out")
+        if options.weigh_by == "fitted" and not self.holds_out:
+            raise TrainingError(
+                f"--weigh-by is 'fitted', but no examples are held out for {kind} with {self.problem} labels: pass "
+                "--weigh-by equal"
             )
         mask_id = self.task.mask_id
         if mask_id is not None and options.embeddings != "binary":

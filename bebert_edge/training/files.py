@@ -36,6 +36,9 @@ _LONGEST_FIELD = 2**31 - 1  # characters: as many as fit a C long everywhere
 LABEL_COLUMNS = ("label", "labels")
 """Tried in this order where no label column is named."""
 
+SCORE_COLUMNS = (*LABEL_COLUMNS, "score")
+"""The same where labels are scores."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -314,7 +317,7 @@ def read_examples(
         path: A .tsv (unquoted), .csv or .jsonl file with named columns, optionally gzipped, in UTF-8.
         text_column: Column of the text; by default one of `PAIR_COLUMNS` or `TEXT_COLUMNS`.
         text_pair_column: Column of a second text; by default that of `PAIR_COLUMNS` where `text_column` is not named.
-        label_column: Column of the label; by default one of `LABEL_COLUMNS`.
+        label_column: Column of the label; by default one of `LABEL_COLUMNS`, or of `SCORE_COLUMNS` for `regression`.
         classes: The classes, in the order of the logits; by default those of the file. Others are an error.
         problem: `single_label`, `multi_label` (lists, or text joined by `|`), `regression`, or `auto`: `multi_label`
             where a label is a list; `regression` where no classes are given, every label is a number and one of them
@@ -329,7 +332,8 @@ def read_examples(
     rows = _some_rows(path)
     text_column, text_pair_column = _text_columns(rows[0][1], text_column, text_pair_column)
     if label_column is None:
-        label_column = next((name for name in LABEL_COLUMNS if name in rows[0][1]), LABEL_COLUMNS[0])
+        known = SCORE_COLUMNS if problem == "regression" else LABEL_COLUMNS
+        label_column = next((name for name in known if name in rows[0][1]), known[0])
     columns = {"--text-column": text_column, "--text-pair-column": text_pair_column, "--label-column": label_column}
     _require_columns(path, rows, columns)
     texts = _texts(path, rows, text_column)

@@ -96,7 +96,7 @@ def unit(*shape: int, seed: int = 0) -> Any:
 def test_similarity_is_the_correlation_of_cosines(tmp_path: Path, combination: str) -> None:
     scores = np.random.default_rng(1).uniform(0, 5, 40)
     lines = [f"{i} a\t{i + 40} b\t{score}" for i, score in enumerate(scores)]
-    (tmp_path / "sts.tsv").write_text("sentence1\tsentence2\tlabel\n" + "\n".join(lines))
+    (tmp_path / "sts.tsv").write_text("sentence1\tsentence2\tscore\n" + "\n".join(lines))
     vectors = unit(2, 80, 6)
     model = Known(vectors, "embedding", combination)
     (found,) = evaluate_task([model], open_task("sentence-embedding", tmp_path / "sts.tsv")).models
@@ -168,7 +168,10 @@ def test_the_command_evaluates_exported_models(tmp_path: Path) -> None:
     table = evaluate(model, "--data", tmp_path / "sts.tsv").stdout
     assert "sentence-embedding, 15 pairs; 95 % intervals" in table
     assert "ensemble less mean member" in table
-    assert "leave it out" in evaluate(model, "--data", tmp_path / "sts.tsv", "--perturb", "typos").stderr
+    for option in (("--perturb", "typos"), ("--label-names", "a,b")):
+        done = evaluate(model, "--data", tmp_path / "sts.tsv", *option)
+        assert done.exit_code == 1
+        assert option[0] in done.stderr
 
     task = TaskConfig("reranking", "multi_label", text_pair=True)
     ranker = write_model(tmp_path / "rank.onnx", task=task, labels=("relevant",))

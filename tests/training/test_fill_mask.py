@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from bebert_edge.checkpoints import load
 from bebert_edge.cli.main import app
 from bebert_edge.errors import CheckpointError
+from bebert_edge.evaluation import open_model
 from bebert_edge.evaluation.tasks.masks import Masks
 from bebert_edge.exporters import export
 from bebert_edge.runtime import EdgeModel
@@ -102,6 +103,15 @@ def test_students_learn_the_guesses_of_their_teacher(tmp_path, teacher):
     assert float_one["perplexity"]["value"] == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
     (found,) = EdgeModel(tmp_path / "model.onnx").fill(["a [MASK] movie"])
     assert len(found.masks[0]) == 5
+
+
+def test_masks_of_the_text_itself_do_not_count(tmp_path, teacher):
+    texts = ["a [MASK] movie is good", "[MASK]", "the film"]
+    evaluation, model = Masks(texts, 0), open_model(teacher)
+    answer, _ = evaluation.answers(model, 8, lambda done, of: None)
+    assert answer[:, 0].tolist() == [1, 0, 1]
+    alone, _ = evaluation.answers(model, 1, lambda done, of: None)
+    assert answer == pytest.approx(alone, rel=1e-4)
 
 
 def test_words_of_more_bits_are_refused(tmp_path, teacher):

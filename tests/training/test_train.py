@@ -93,6 +93,19 @@ def test_settings_that_cannot_work():
             TrainingOptions(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("problem", "options", "message"),
+    [
+        ("single_label", {"pooling": "first"}, "--pooling"),
+        ("regression", {"weigh_by": "fitted"}, "--weigh-by"),
+    ],
+)
+def test_options_of_other_tasks_are_refused(tmp_path, backbone, problem, options, message):
+    data = replace(examples(), problem=problem)
+    with pytest.raises(TrainingError, match=message):
+        train(data, tmp_path / "out", replace(OPTIONS, **options), backbone=backbone)
+
+
 def test_models_that_do_not_fit(tmp_path, backbone):
     with pytest.raises(TrainingError, match="--backbone"):
         train(examples(), tmp_path / "out", OPTIONS)

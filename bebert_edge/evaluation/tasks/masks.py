@@ -23,7 +23,8 @@ class Masks(TaskEvaluation[Array]):
 
     Of every text 15 % of the tokens are masked, one at least, but never the first and the last; which ones depends on
     the seed, the number of the text and how many tokens it has. Answers are sums of every text `[N, 4]`: masks, those
-    guessed right, those among the first five guesses, and the negative log-likelihood of what was masked.
+    guessed right, those among the first five guesses, and the negative log-likelihood of what was masked. Masks that a
+    text itself has do not count.
 
     Args:
         texts: The texts.
@@ -50,7 +51,8 @@ class Masks(TaskEvaluation[Array]):
     def answers(self, model: EvaluatedModel, batch_size: int, progress: Progress) -> tuple[Array, list[Array]]:
         """See `TaskEvaluation.answers`."""
         whole = model.encode(self.texts, None)
-        masked = [self._mask(text, model.mask_id or 0, i) for i, text in enumerate(whole)]
+        mask_id = model.mask_id or 0
+        masked = [self._mask(text, mask_id, i) for i, text in enumerate(whole)]
         sums = np.zeros((1 + model.members, len(whole), 4))
         by_length = sorted(range(len(whole)), key=lambda i: len(whole[i].ids))
         weights = np.array(model.weights)
@@ -58,13 +60,11 @@ class Masks(TaskEvaluation[Array]):
             index = by_length[begin : begin + batch_size]
             members = np.asarray(model.run([masked[i] for i in index], index, None), np.float64)
             combined = combine(members, weights, model.combination, "single_label") / model.temperature
-            right, rows = [], []
-            for i in index:
-                places = [k for k, (a, b) in enumerate(zip(masked[i].ids, whole[i].ids, strict=True)) if a != b]
-                right += [whole[i].ids[k] for k in places]
-                rows += [i] * len(places)
+            pairs = [(i, b) for i in index for a, b in zip(masked[i].ids, whole[i].ids, strict=True) if a == mask_id]
+            rows, right = np.array(pairs, np.int64).reshape(-1, 2).T
+            known = right != mask_id  # of masks that the text itself has nothing is known
             for answer, logits in zip(sums, [combined, *members], strict=True):
-                np.add.at(answer, rows, _scores(logits, np.array(right, np.int64)))
+                np.add.at(answer, rows[known], _scores(logits[known], right[known]))
             progress(begin + len(index), len(whole))
         return sums[0], list(sums[1:])
 

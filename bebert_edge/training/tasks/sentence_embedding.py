@@ -19,7 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from bebert_edge.checkpoints.pooling import MODULES_FILE, read_pooling
 from bebert_edge.errors import TrainingError
 from bebert_edge.training.data import Batch, EncodedExamples
-from bebert_edge.training.files import LABEL_COLUMNS, read_rows, read_texts
+from bebert_edge.training.files import SCORE_COLUMNS, read_rows, read_texts
 from bebert_edge.training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SCALE = 20.0
 """What cosines are multiplied by before their softmax, as sentence-transformers' MultipleNegativesRankingLoss does."""
-_SCORE_COLUMNS = (*LABEL_COLUMNS, "score")
 
 
 class BertForSentenceEmbedding(BertPreTrainedModel):
@@ -175,7 +174,7 @@ class SentenceEmbedding(Task):
         if rows[0][1] is None:
             return _examples(path, texts, None, None)
         records = read_rows(path)
-        column = column or next((name for name in _SCORE_COLUMNS if name in records[0][1]), None)
+        column = column or next((name for name in SCORE_COLUMNS if name in records[0][1]), None)
         scores = None if column is None else [_score(path, line, row.get(column)) for line, row in records]
         return _examples(path, texts, [pair or "" for _, pair in rows], scores)
 
