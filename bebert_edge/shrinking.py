@@ -66,10 +66,17 @@ def trim_vocabulary(ensemble: PackedEnsemble, texts: Iterable[str]) -> PackedEns
     tokenizer = Tokenizer.from_str(ensemble.tokenizer)
     used = {token for encoding in _batches(tokenizer, texts) for token in encoding}
     words = _words(content)
-    kept = sorted(used | _indispensable(content, words))
+    kept = sorted(used | _indispensable(content, words) | _masks(ensemble))
     if kept == list(range(ensemble.config.encoder.vocab_size)):
         return ensemble
     return _keep(ensemble, content, words, kept)
+
+
+def _masks(ensemble: PackedEnsemble) -> set[int]:
+    """The tokens that stand for those to be guessed, which a tokenizer need not know as special ones."""
+    config = ensemble.config
+    tasks = (config.of(name).task for name in config.task_names)
+    return {task.mask_id for task in tasks if task.mask_id is not None}
 
 
 def _batches(tokenizer: Any, texts: Iterable[str], size: int = 1000) -> Iterable[list[int]]:

@@ -12,12 +12,13 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from bebert_edge import reference
+from bebert_edge.config import HeadConfig, TaskConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import FormatError
 from bebert_edge.exporters import build_model
 from bebert_edge.runtime.text import TextEncoder
 from bebert_edge.shrinking import halve_tables, trim_vocabulary
-from support import random_batch, random_ensemble
+from support import VOCABULARY, random_batch, random_ensemble
 
 CORPUS = ["a fine and moving film", "it is dull, dull and far too long", "nobody would call it a masterpiece"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -70,6 +71,15 @@ def test_texts_of_kept_words_have_the_same_answer(tokenizer) -> None:
     for text in [*CORPUS[:2], "a dull film", "far too long and too dull", ""]:
         np.testing.assert_array_equal(answer(trimmed, text), answer(whole, text))
     answer(trimmed, "nobody ever saw zebras \U0001f993")  # spelt, or unknown, and never out of range
+
+
+def test_a_mask_that_is_no_special_token_is_kept() -> None:
+    mask_id = VOCABULARY.index("##ing")
+    ensemble = random_ensemble(heads_of_tasks=[HeadConfig("guess", TaskConfig("fill-mask", mask_id=mask_id), ())])
+    trimmed = trim_vocabulary(ensemble, ["a film"])
+    (head,) = trimmed.config.heads
+    assert head.task.mask_id is not None
+    assert Tokenizer.from_str(trimmed.tokenizer).id_to_token(head.task.mask_id) == "##ing"
 
 
 def test_trimming_again_changes_nothing() -> None:
