@@ -63,13 +63,13 @@ SENTENCES = (
 def samples(ensemble: PackedEnsemble) -> tuple[Sample, ...]:
     """The sentences; for tasks on pairs each with another one, shorter or longer; to be filled, each with masks."""
     config = ensemble.config
-    if config.task.text_pair:
-        return tuple(zip(SENTENCES, reversed(SENTENCES), strict=True))
     mask_ids = [config.of(name).task.mask_id for name in config.task_names]
     masks = [mask_id for mask_id in mask_ids if mask_id is not None]
-    if not masks:
-        return SENTENCES
-    from tokenizers import Tokenizer
+    sentences = SENTENCES
+    if masks:
+        from tokenizers import Tokenizer
 
-    mask = Tokenizer.from_str(ensemble.tokenizer).id_to_token(masks[0]) or ""
-    return tuple(f"{mask} {sentence} {mask}" for sentence in SENTENCES)
+        tokenizer = Tokenizer.from_str(ensemble.tokenizer)
+        mask = " ".join(tokenizer.id_to_token(mask_id) or "" for mask_id in dict.fromkeys(masks))
+        sentences = tuple(f"{mask} {sentence} {mask}" for sentence in SENTENCES)
+    return tuple(zip(sentences, reversed(sentences), strict=True)) if config.task.text_pair else sentences

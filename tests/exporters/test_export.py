@@ -18,12 +18,16 @@ from typer.testing import CliRunner
 
 from bebert_edge import lowering
 from bebert_edge.cli.main import app
+from bebert_edge.config import HeadConfig, TaskConfig
 from bebert_edge.ensemble import PackedEnsemble
 from bebert_edge.errors import CheckpointError, ExportError, FormatError, VerificationError
 from bebert_edge.exporters import ExportReport, export, heads
 from bebert_edge.exporters import graph as graph_module
+from bebert_edge.exporters import verify as verify_module
 from bebert_edge.exporters.samples import SENTENCES, samples
 from support import random_ensemble
+
+FILL = TaskConfig("fill-mask", mask_id=4)
 
 
 @pytest.fixture
@@ -215,6 +219,21 @@ def test_samples_must_fit_the_task(tmp_path: Path) -> None:
             export(random_ensemble(), tmp_path / "model.onnx", samples=given)
     report = export(random_ensemble(), tmp_path / "model.onnx", samples=["my own text"])
     assert "labels agree 1/1" in report.checks[1].detail
+
+
+def test_a_task_that_fills_masks_beside_one_on_pairs_is_verified_on_masks(tmp_path: Path) -> None:
+    ensemble = random_ensemble(text_pair=True, heads_of_tasks=[HeadConfig("guess", FILL, ())])
+    report = export(ensemble, tmp_path / "model.onnx")
+    assert passed(report)["without the native library, task guess"] is True
+    with pytest.raises(ExportError, match="no sample has a mask"):
+        export(ensemble, tmp_path / "other.onnx", samples=[("a film", "a movie")])
+
+
+def test_of_masks_no_sample_is_called_the_worst(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(verify_module, "EXACT_TOLERANCE", -1.0)
+    with pytest.raises(VerificationError, match="without the native library: labels agree") as error:
+        export(random_ensemble(task=FILL), tmp_path / "model.onnx")
+    assert "worst sample" not in str(error.value)
 
 
 def test_the_shipped_samples_are_varied() -> None:
