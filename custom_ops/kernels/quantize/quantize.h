@@ -14,8 +14,7 @@ namespace bebert {
 
 // Some tokens of one member.
 struct QuantizeRows {
-  const float*
-      x;  // [tokens, channels]; gated: [tokens, 2, channels], the second half is what the first is multiplied by
+  const float* x;  // [tokens, channels]; gated: [tokens, 2, channels], the second half multiplies the first
   int64_t tokens, channels;
   Activation activation;
   bool gated;
