@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bebert_edge import reference
+from bebert_edge.bits import pack_bits
 from bebert_edge.codes import CODE_TYPES, CodeType
 from native_op import SIZES, assert_same, random_codes, random_floats, random_quantizer, run_op
 
@@ -61,8 +62,8 @@ def test_largest_sums(code: CodeType) -> None:
     weight = np.stack([np.zeros(k), np.ones(k), np.arange(k) % 2])[None]
     sign = CODE_TYPES["sign"]
     inputs = {
-        "codes": reference.pack_bits(codes != 0) if code.width == 1 else codes,
-        "weight": reference.pack_bits(weight != 0),
+        "codes": pack_bits(codes != 0) if code.width == 1 else codes,
+        "weight": pack_bits(weight != 0),
         "scale": np.ones((1, n), np.float32),
         "bias": np.zeros((1, n), np.float32),
     }
