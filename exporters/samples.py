@@ -65,7 +65,7 @@ def samples(ensemble: PackedEnsemble) -> tuple[Sample, ...]:
     config = ensemble.config
     mask_ids = [config.of(name).task.mask_id for name in config.task_names]
     masks = [mask_id for mask_id in mask_ids if mask_id is not None]
-    sentences = SENTENCES
+    sentences: tuple[str, ...] = SENTENCES
     if masks:
         from tokenizers import Tokenizer
 
