@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bebert_edge.errors import TrainingError
@@ -13,6 +16,7 @@ from bebert_edge.errors import TrainingError
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification, PreTrainedTokenizerBase
 
+    from bebert_edge.config import EncoderConfig
     from bebert_edge.training.files import Examples
     from bebert_edge.training.sensitivity import Progress, Sensitivity
 
@@ -89,31 +93,52 @@ def sizes(
     """The bytes of the exported file of members of this shape, by values of `--keep`."""
     from bebert_edge.bench.architecture import Architecture
     from bebert_edge.bench.file_size import exported_size
-    from bebert_edge.config import EncoderConfig
     from bebert_edge.kept_weights import choose
     from bebert_edge.training.kept import linears
-    from bebert_edge.training.variants import settings
 
-    config, names = model.config, [name for name, _ in linears(model)]
-    encoder = EncoderConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
-        positions=max_length,
-        token_types=config.type_vocab_size,
-        layer_norm_epsilon=config.layer_norm_eps,
-        activation="relu",
-        **settings(config),
-    )
-    architecture, text = Architecture("model", encoder, config.num_labels), tokenizer.backend_tokenizer.to_str()
+    encoder = _member_encoder(model, tokenizer, bits, max_length)
+    names = [name for name, _ in linears(model)]
+    architecture, text = Architecture("model", encoder, model.config.num_labels), tokenizer.backend_tokenizer.to_str()
 
     def size(keep: Sequence[str]) -> int:
         weights = choose(keep, names)
         return exported_size(architecture, bits=bits, members=members, tokenizer=text, weights=weights)
 
     return size
+
+
+def _member_encoder(
+    model: BertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, bits: int, max_length: int
+) -> EncoderConfig:
+    """The encoder of a packed member of a model, whatever its architecture: as the reader of such a member finds it."""
+    import torch
+
+    from bebert_edge.checkpoints import load
+    from bebert_edge.training.binarize import binarize
+    from bebert_edge.training.latent import save_member
+    from bebert_edge.training.quantization import Quantizer
+
+    member = copy.deepcopy(model).cpu()
+    if not any(isinstance(module, Quantizer) for module in member.modules()):
+        binarize(member, bits)
+    with torch.no_grad():
+        for module in member.modules():
+            if isinstance(module, Quantizer):
+                module.step.fill_(1.0)  # any that is a number: it has not seen a batch
+    labels = [str(i) for i in range(member.config.num_labels)]
+    problem = "regression" if len(labels) == 1 else "single_label"
+    with TemporaryDirectory() as directory:
+        save_member(
+            member,
+            tokenizer,
+            Path(directory) / "member",
+            bits=bits,
+            labels=labels,
+            text_pair=False,
+            max_length=max_length,
+            problem=problem,
+        )
+        return load(Path(directory) / "member").config.encoder
 
 
 @contextmanager

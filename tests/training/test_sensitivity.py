@@ -12,18 +12,19 @@ pytest.importorskip("transformers")
 
 from typer.testing import CliRunner
 
-from bebert_edge.cli._sensitivity import parse_size
+from bebert_edge.cli._sensitivity import parse_size, sizes
 from bebert_edge.cli.main import app
 from bebert_edge.errors import TrainingError
 from bebert_edge.exporters import export
 from bebert_edge.kept_weights import choose
 from bebert_edge.training.data import EncodedExamples
 from bebert_edge.training.kept import keep, linears
-from bebert_edge.training.latent import save_member
+from bebert_edge.training.latent import load_float, save_member
 from bebert_edge.training.sensitivity import Sensitivity, by_hessian, by_loss, propose, units
 from bebert_edge.training.tasks import TextClassification
 from latent import binary_model, float_model, tokenizer
 from support import linear_names
+from tiny_families import tiny_model, tiny_tokenizer, write_tiny
 
 LABELS = ["negative", "positive"]
 SENTENCES = [f"the {a} was {b} {c}" for a in ("movie", "film") for b in ("not", "very", "") for c in ("good", "bad")]
@@ -226,6 +227,20 @@ def test_json_and_a_proposal_that_fits(directory, data, tmp_path):
     exported = export(members, tmp_path / "model.onnx", verify=False)
     assert exported.size == pytest.approx(proposal["size"], rel=0.01)
     assert exported.size <= proposal["budget"]
+
+
+@pytest.mark.parametrize("name", ["modernbert", "bert"])
+def test_other_architectures_have_sizes(name):
+    model = tiny_model(name)
+    size = sizes(model, tiny_tokenizer(name), 4, 2, 24)
+    weights = sum(module.weight.numel() for _, modules in linears(model) for module in modules)
+    assert size(["*=int8"]) - size([]) == pytest.approx(2 * weights * 7 / 8, rel=0.1)
+
+
+def test_addends_by_distance_have_a_size(tmp_path):
+    model = load_float(write_tiny(tmp_path, "mpnet"), LABELS)
+    size = sizes(model, tiny_tokenizer("mpnet"), 4, 2, 24)([])
+    assert size > sizes(tiny_model("bert"), tiny_tokenizer("bert"), 4, 2, 24)([]) + 2 * 4 * 47 * 4
 
 
 def test_the_table_ends_with_options_to_paste(directory, data):
