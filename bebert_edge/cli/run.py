@@ -96,6 +96,9 @@ def run(
     path, texts = _split(arguments or [])
     if texts and input_file:
         raise typer.BadParameter("give TEXT or --input, not both", param_hint="--input")
+    for column, option in ((text_column, "--text-column"), (pair_column, "--pair-column")):
+        if column is not None and input_file in (None, STDIN):
+            raise typer.BadParameter("for files with columns: give --input FILE too", param_hint=option)
     if query is not None and pair:
         raise typer.BadParameter("give --query or --pair, not both", param_hint="--query")
     if pair and len(pair) != len(texts):
@@ -113,8 +116,14 @@ def run(
         if output is not None:
             stack.enter_context(_written(output))
         if input_file:
-            pairs = model.config.task.text_pair and query is None
-            texts_in = _from_file(_open(input_file, stack), input_file, pairs, text_column, pair_column)
+            texts_in = _from_file(
+                _open(input_file, stack),
+                input_file,
+                text_pair=model.config.task.text_pair and query is None,
+                text_column=text_column,
+                pair_column=pair_column,
+                documents=query is not None,
+            )
         else:
             texts_in = iter(list(zip(texts, pair, strict=True)) if pair else texts)
         answers = _answers(model, texts_in, query, output_format.value, batch_size)
@@ -159,6 +168,11 @@ def _answers(model: EdgeModel, texts: Iterator[Any], query: str | None, format_:
 @contextmanager
 def _written(output: Path) -> Iterator[None]:
     """Sends stdout to a file that appears under its name when it is complete."""
+    from bebert_edge.errors import RuntimeInputError
+
+    if output.is_dir() or not output.parent.is_dir():
+        found = "a directory" if output.is_dir() else "in a directory that does not exist"
+        raise RuntimeInputError(f"--output {output} is {found}: expected a file to write, choose another name")
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file, redirect_stdout(file):
@@ -217,15 +231,8 @@ def _open(name: str, stack: ExitStack) -> BinaryIO:
     return progress.wrap_file(file, Path(name).stat().st_size, description=name)
 
 
-def _from_file(
-    file: Iterable[bytes], name: str, text_pair: bool, text_column: str | None, pair_column: str | None
-) -> Iterator[Text]:
-    from bebert_edge.runtime.inputs import read_texts
+def _from_file(file: Iterable[bytes], name: str, *, documents: bool, **columns: Any) -> Iterator[Text]:
+    from bebert_edge.runtime.inputs import DOCUMENT_COLUMNS, TEXT_COLUMNS, read_texts
 
-    return read_texts(
-        file,
-        "stdin" if name == STDIN else name,
-        text_pair=text_pair,
-        text_column=text_column,
-        pair_column=pair_column,
-    )
+    known = DOCUMENT_COLUMNS if documents else TEXT_COLUMNS
+    return read_texts(file, "stdin" if name == STDIN else name, known=known, **columns)

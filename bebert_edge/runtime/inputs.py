@@ -15,6 +15,8 @@ TEXT_COLUMNS = ("text", "sentence", "sentence1", "premise", "question", "query",
 """Names tried for the text's column when none is given."""
 PAIR_COLUMNS = ("pair", "sentence2", "hypothesis", "question2", "document", "context")
 """Names tried for the pair's column when none is given."""
+DOCUMENT_COLUMNS = tuple(dict.fromkeys(("document", *TEXT_COLUMNS)))
+"""Names tried for the text's column when the texts are documents of one query."""
 
 _FIELD_LIMIT = 2**31 - 1  # csv refuses fields above 128 KiB by default; a C long is 32 bits on Windows
 
@@ -26,6 +28,7 @@ def read_texts(
     text_pair: bool,
     text_column: str | None = None,
     pair_column: str | None = None,
+    known: tuple[str, ...] = TEXT_COLUMNS,
 ) -> Iterator[Text]:
     """Reads the texts of an opened file; the ending of its name says how.
 
@@ -38,14 +41,15 @@ def read_texts(
         lines: The lines of the file, undecoded.
         name: The file's name, for its ending and for messages.
         text_pair: Whether each input is a text and its pair.
-        text_column: Column or key of the text; by default the first of `TEXT_COLUMNS` that there is.
+        text_column: Column or key of the text; by default the first of `known` that there is.
         pair_column: Column or key of the pair; by default the first of `PAIR_COLUMNS` that there is.
+        known: Names that the text's column may have.
 
     Raises:
         RuntimeInputError: A line is not UTF-8 or lacks a column, or the file holds no text.
     """
     decoded = _decode(lines, name)
-    wanted: list[tuple[str | None, tuple[str, ...], str]] = [(text_column, TEXT_COLUMNS, "--text-column")]
+    wanted: list[tuple[str | None, tuple[str, ...], str]] = [(text_column, known, "--text-column")]
     if text_pair:
         wanted.append((pair_column, PAIR_COLUMNS, "--pair-column"))
 

@@ -34,9 +34,13 @@ def _task(examples: LabelledExamples) -> str:
 
 
 def _input(examples: LabelledExamples) -> str:
-    if examples.task == "question-answering":
-        return '"a question" --pair "a text"'
-    return '"a text"'
+    single, pair = '"a text"', '"a text" --pair "another"'
+    others = {
+        "question-answering": '"a question" --pair "a text"',
+        "reranking": '--query "a question" "a document" "another"',
+        "fill-mask": '"a text with a [MASK]"',
+    }
+    return others.get(examples.task, pair if examples.text_pair else single)
 
 
 def _scores(result: TrainingResult) -> list[str]:
@@ -61,6 +65,7 @@ def write_card(
     """Writes `README.md`: what the ensemble is, how well it does, how it was made."""
     name = metadata.get("name", directory.resolve().name)
     labels = examples.label_names if len(examples.label_names) <= 20 else [*examples.label_names[:20], "..."]
+    labelled = f", {len(examples.label_names)} labels: {', '.join(labels)}" if labels else ""
     recipe = [f"| `{key}` | {value} |" for key, value in asdict(options).items()]
     lines = [
         *_front_matter(metadata, examples.task),
@@ -72,7 +77,7 @@ def write_card(
         f"Made by {_METHODS[options.method]}.",
         f"The answer is the weighted mean of their {options.combination}, at temperature {result.temperature:.4f}.",
         "",
-        f"Task: {_task(examples)}, {len(examples.label_names)} labels: {', '.join(labels)}.",
+        f"Task: {_task(examples)}{labelled}.",
         "",
         "## Scores",
         "",

@@ -167,6 +167,8 @@ def test_without_model_the_shipped_one_answers(
         (["MODEL", "\ud800"], "lone surrogate"),
         (["html.onnx", "a"], "html.onnx is an HTML or XML page"),
         ([".", "a"], "is a directory"),
+        (["MODEL", "a", "-o", "missing/answers.txt"], "missing/answers.txt is in a directory that does not exist"),
+        (["MODEL", "a", "-o", "."], "--output . is a directory"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_1(
@@ -197,6 +199,8 @@ def test_errors_are_one_line_and_exit_code_1(
         ["--format", "xml"],
         ["--pair", "one too many", "--pair", "two"],
         ["--input", "file.txt"],
+        ["--text-column", "review"],
+        ["--pair-column", "review"],
         ["--no-such-option"],
     ],
 )

@@ -138,6 +138,12 @@ def test_documents_are_ranked_by_their_scores(tmp_path: Path, problem: str) -> N
     (tmp_path / "documents.txt").write_text("\n".join(documents))
     done = run(path, "--query", "good film", "--input", tmp_path / "documents.txt", "--format", "json")
     assert [json.loads(line)["index"] for line in done.stdout.splitlines()] == [x.index for x in ranked]
+    table = "query\tdocument\n" + "".join(f"good film\t{document}\n" for document in documents)
+    (tmp_path / "documents.tsv").write_text(table)
+    assert (
+        run(path, "--query", "good film", "--input", tmp_path / "documents.tsv", "--format", "json").stdout
+        == done.stdout
+    )
     rows = run(path, "--query", "good film", *documents).stdout.splitlines()
     assert rows[0].split() == ["rank", "document", "value" if problem == "regression" else "probability", "members"]
     assert rows[1].startswith(f"   1  {ranked[0].document}  ")
