@@ -32,7 +32,6 @@ from bebert_edge.reference.ops import (
     Codes,
     Floats,
     Ids,
-    _quantize,
     activate,
     add_layer_norm_quantize,
     binary_attention,
@@ -42,6 +41,7 @@ from bebert_edge.reference.ops import (
     quantize,
     values,
 )
+from bebert_edge.reference.ranges import range_layer, range_linear
 
 
 def _product(product: LoweredProduct, codes: Codes) -> Floats:
@@ -71,7 +71,7 @@ def _quantized_linear(linear: LoweredQuantizedLinear, codes: Sequence[Codes]) ->
 
 
 def _codes(y: Floats, outputs: Sequence[Quantizer]) -> list[Codes]:
-    return [_quantize(y, output.shift, output.inverse_step, output.code.triple) for output in outputs]
+    return [quantize(y, output.shift, output.inverse_step, output_code=output.code.triple) for output in outputs]
 
 
 def _query_key_value(layer: LoweredLayer, codes: Sequence[Codes], positions: Ids) -> tuple[list[Codes], Sequence[int]]:
@@ -134,8 +134,6 @@ def _layer(
     epsilon: float,
 ) -> tuple[Floats, list[Codes]]:
     if isinstance(layer, RangeLayer):
-        from bebert_edge.reference.ranges import range_layer  # it is made of the ops above
-
         return range_layer(layer, hidden, offsets, epsilon), []
     attended, channels = _query_key_value(layer, codes, positions)
     context = _attention(layer.attention, attended, channels, offsets)
@@ -249,8 +247,6 @@ def _words(words: LoweredWords | GroupedTable, ids: Ids, k: int) -> Floats:
 def _pool(pooler: LoweredPooler, state: Floats, codes: Sequence[Codes], epsilon: float) -> Floats:
     """Of the hidden states of the first tokens `[E, B, H]`, or their means, or of their codes."""
     if isinstance(pooler.linear, RangeLinear):
-        from bebert_edge.reference.ranges import range_linear
-
         dense = range_linear(pooler.linear, state, np.arange(state.shape[1] + 1))
     else:
         dense = _linear(pooler.linear, codes)

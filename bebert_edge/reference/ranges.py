@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bebert_edge.codes import from_triple
 from bebert_edge.lowering import LoweredNorm
 from bebert_edge.lowering.ranges import RangeLayer, RangeLinear, RangeQuantizer
-from bebert_edge.reference import (
+from bebert_edge.reference.ops import (
     Code,
     Codes,
     Floats,
