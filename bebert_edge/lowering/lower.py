@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bebert_edge.codes import CODE_TYPES, CodeType
 from bebert_edge.ensemble import PackedEnsemble, head_prefix, linear_terms, term_names
 from bebert_edge.groups import GroupedTable
+from bebert_edge.lowering.distinct import distinct
 from bebert_edge.lowering.parts import (
     ACTIVATION_NUMBERS,
     Floats,
@@ -41,18 +42,6 @@ def _inverse(step: NDArray[Any]) -> Floats:
     return (np.float32(1) / step.astype(np.float32)).astype(np.float32)
 
 
-def _distinct(quantizers: Sequence[Quantizer]) -> tuple[tuple[Quantizer, ...], list[int]]:
-    """The quantizers that differ, and which of them stands for each one given."""
-    distinct: list[Quantizer] = []
-    places = []
-    for quantizer in quantizers:
-        found = [i for i, other in enumerate(distinct) if quantizer.equals(other)]
-        places.append(found[0] if found else len(distinct))
-        if not found:
-            distinct.append(quantizer)
-    return tuple(distinct), places
-
-
 class _Lowering:
     def __init__(self, ensemble: PackedEnsemble) -> None:
         self.config = ensemble.config
@@ -73,7 +62,7 @@ class _Lowering:
 
     def inputs(self, linears: Sequence[str], code: CodeType) -> tuple[tuple[Quantizer, ...], list[int]]:
         """The distinct quantizers of what linears take in, and the place of each linear's terms among them."""
-        return _distinct([self.input_quantizer(term, code) for name in linears for term in self.terms(name)])
+        return distinct([self.input_quantizer(term, code) for name in linears for term in self.terms(name)])
 
     def sources(self, linears: Sequence[str], code: CodeType) -> dict[str, list[int]]:
         """The places of each linear's terms among the distinct quantizers of what the linears take in."""

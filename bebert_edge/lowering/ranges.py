@@ -18,6 +18,7 @@ from bebert_edge.bits import unpack_bits
 from bebert_edge.codes import CodeType
 from bebert_edge.config import EnsembleConfig
 from bebert_edge.ensemble import linear_sizes, term_names
+from bebert_edge.lowering.distinct import distinct
 
 if TYPE_CHECKING:  # lowering makes these layers
     from bebert_edge.lowering import LoweredNorm
@@ -138,18 +139,13 @@ def range_linear(
     tensors: Mapping[str, NDArray[Any]], terms: list[str], code: CodeType, k: int, activation: int = 0
 ) -> RangeLinear:
     """A linear of `k` input channels whose terms' tensors have these prefixes."""
-    quantizers: list[RangeQuantizer] = []
+    quantizers, sources = distinct([RangeQuantizer(tensors[f"{term}.clip"], code) for term in terms])
     products = []
-    for term in terms:
-        quantizer = RangeQuantizer(tensors[f"{term}.clip"], code)
-        equal = [i for i, other in enumerate(quantizers) if quantizer.equals(other)]
-        if not equal:
-            quantizers.append(quantizer)
+    for term, source in zip(terms, sources, strict=True):
         weight, scale = tensors[f"{term}.bits"], tensors[f"{term}.scale"]
         offset_scale = None
         if code.low == 0:
             row_sums = 2 * unpack_bits(weight, k).sum(-1, dtype=np.int64) - k
             offset_scale = scale * row_sums.astype(np.float32)
-        source = equal[0] if equal else len(quantizers) - 1
         products.append(RangeProduct(k, source, code, weight, scale, offset_scale))
-    return RangeLinear(tuple(quantizers), tuple(products), tensors[f"{terms[0]}.bias"], activation)
+    return RangeLinear(quantizers, tuple(products), tensors[f"{terms[0]}.bias"], activation)
