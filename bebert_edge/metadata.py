@@ -25,7 +25,7 @@ TOKENIZER = "bebert_edge.tokenizer"
 LABELS = "bebert_edge.labels"
 """JSON list of str, one per logit."""
 TASK = "bebert_edge.task"
-"""JSON object with `type`, `problem` and `text_pair`, as in docs/format.md."""
+"""JSON object with `type`, `problem`, `text_pair`, and where it has them `pooling` and `mask_id`: docs/format.md."""
 MAX_LENGTH = "bebert_edge.max_length"
 """Decimal integer: tokens of the longest input, special tokens included."""
 MEMBERS = "bebert_edge.members"
@@ -33,7 +33,7 @@ MEMBERS = "bebert_edge.members"
 MEMBER_WEIGHTS = "bebert_edge.member_weights"
 """JSON list of float, sum 1."""
 COMBINATION = "bebert_edge.combination"
-"""What the weighted mean is taken of: `logits` or `probabilities` (docs/format.md, "The answer")."""
+"""What the weighted mean is taken of: `logits`, `probabilities`, `embeddings`, or `concatenation` (docs/format.md)."""
 TEMPERATURE = "bebert_edge.temperature"
 """Decimal number > 0: `logits` is the combination of `member_logits`, divided by it."""
 CONFIG = "bebert_edge.config"
@@ -67,7 +67,7 @@ class ModelMetadata:
     Attributes:
         tokenizer: Text of `tokenizer.json`.
         labels: One name per logit.
-        task: `type`, `problem`, `text_pair`.
+        task: `type`, `problem`, `text_pair`, and where it has them `pooling` and `mask_id`.
         max_length: Tokens of the longest input, special tokens included.
         members: Members of the ensemble.
         member_weights: Weight of each member in the average; their sum is 1.
@@ -78,7 +78,7 @@ class ModelMetadata:
         ops_version: Version of the op domain.
         minimum_onnxruntime: Oldest onnxruntime release that runs the file.
         license: Licence of the weights, or "".
-        combination: What is averaged: `logits` or `probabilities`.
+        combination: What is averaged: one of `bebert_edge.config.ALL_COMBINATIONS`.
         temperature: What the combined logits are divided by.
     """
 
