@@ -3,7 +3,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bebert_edge.config import EnsembleConfig, LayerQuantization
+from bebert_edge.config import EnsembleConfig, HeadConfig, LayerQuantization, TaskConfig
 from bebert_edge.ensemble import FILES, PackedEnsemble, tensor_specs
 from bebert_edge.errors import FormatError
 from support import random_ensemble
@@ -337,6 +337,38 @@ def test_a_wrong_configuration_is_named(path: tuple[Any, ...], value: Any, messa
     section[path[-1]] = value
     with pytest.raises(FormatError, match=message.replace(".", r"\.").replace("[", r"\[")):
         EnsembleConfig.from_json(json.dumps(config))
+
+
+def _places(section: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of everything in a JSON value."""
+    items = section.items() if isinstance(section, dict) else enumerate(section) if isinstance(section, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from _places(value, (*path, key))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], {}, "x", -1, 10**400, 1e308, float("nan"), True, [[]], {"a": []}],
+    ids=lambda value: repr(value)[:9],
+)
+def test_whatever_stands_for_a_value_no_other_error_escapes(value: object) -> None:
+    head = HeadConfig("guess", TaskConfig("fill-mask", mask_id=4), ())
+    structure = {"norm": "pre", "rotary_bases": (1e4, 10.0), "distance_biases": (3,)}
+    ensemble = random_ensemble(
+        embedding_size=10, head_size=8, structure=structure, heads_of_tasks=[head], temperature=2
+    )
+    text, refused = ensemble.config.to_json(), 0
+    for *path, key in _places(json.loads(text)):
+        section = config = json.loads(text)
+        for name in path:
+            section = section[name]
+        section[key] = value
+        try:
+            tensor_specs(EnsembleConfig.from_json(json.dumps(config)))
+        except FormatError:
+            refused += 1
+    assert refused > 40
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x00", "[" * 10**5])
