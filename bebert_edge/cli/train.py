@@ -248,6 +248,8 @@ def train(
         raise TrainingError(
             f"{output} exists and holds no run to go on with: choose another --output or pass --overwrite"
         )
+    if problem is not Problem.auto and task not in (TaskName.text_classification, TaskName.reranking):
+        raise TrainingError(f"--problem is {problem.value!r}, but {task.value} has no choice of labels: leave it out")
     columns: dict[str, Any] = {
         "text_column": text_column,
         "text_pair_column": text_pair_column,

@@ -21,7 +21,7 @@ from bebert_edge.training.card import write_card
 from bebert_edge.training.data import EncodedExamples
 from bebert_edge.training.distillation import Objective
 from bebert_edge.training.kept import linears
-from bebert_edge.training.latent import load_float, load_member, load_model, load_tokenizer, save_member
+from bebert_edge.training.latent import check_head, load_float, load_member, load_model, load_tokenizer, save_member
 from bebert_edge.training.onto import Encoders, freeze_encoder
 from bebert_edge.training.options import TrainingOptions
 from bebert_edge.training.result import TrainingResult
@@ -126,6 +126,7 @@ class _Run:
         self.dev = None if self.dev_examples is None else self.encode(self.dev_examples)
         torch.manual_seed(options.seed)
         if teacher:
+            check_head(source, self.task.name)
             self.teacher = self.load(source)
         elif self.state.done("teacher"):
             self.teacher = self.load(self.state.path("teacher"))

@@ -369,6 +369,28 @@ def _check_order(source: object, config: Mapping[str, Any], labels: Sequence[str
         )
 
 
+def check_head(source: str | Path, task: str) -> None:
+    """Refuses a teacher that would answer with a new head, for it was not trained for the task.
+
+    Raises:
+        CheckpointError: It is an encoder alone, or a model for another task, by its `config.json`.
+    """
+    recover(source)
+    config = read_json(locate(source) / CONFIG_FILE)
+    if SECTION in config:
+        own = config[SECTION].get("task", TextClassification.name)
+        found, fits = f"member for {own}", own in TASKS and TASKS[own].model is TASKS[task].model
+    else:
+        found = str((config.get("architectures") or [""])[0])
+        fits = not found or not TASKS[task].last or _ARCHITECTURE.match(found) is not None
+        fits = fits and not (TASKS[task].last and _is_of_another_task(config, TASKS[task]))
+    if not fits:
+        raise CheckpointError(
+            f"{source} is a {found}, without a head that was trained for {task}: pass another --teacher, or "
+            "--backbone to fine-tune one"
+        )
+
+
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a model directory, or of a model on the Hugging Face hub.
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from bebert_edge.checkpoints import load
 from bebert_edge.cli.main import app
-from bebert_edge.errors import CheckpointError
+from bebert_edge.errors import CheckpointError, TrainingError
 from bebert_edge.evaluation import open_model
 from bebert_edge.evaluation.tasks.masks import Masks
 from bebert_edge.exporters import export
@@ -112,6 +112,13 @@ def test_masks_of_the_text_itself_do_not_count(tmp_path, teacher):
     assert answer[:, 0].tolist() == [1, 0, 1]
     alone, _ = evaluation.answers(model, 1, lambda done, of: None)
     assert answer == pytest.approx(alone, rel=1e-4)
+
+
+def test_texts_without_a_token_to_mask_are_left_out():
+    task, tokens = find("fill-mask")(), tiny_tokenizer("bert")
+    assert len(task.encode(MaskedTexts(["", "a good movie", ""]), tokens, 16)) == 1
+    with pytest.raises(TrainingError, match="no text has a token to mask"):
+        task.encode(MaskedTexts(["a good movie"]), tokens, 2)
 
 
 def test_words_of_more_bits_are_refused(tmp_path, teacher):

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from transformers import BertModel
 from typer.testing import CliRunner
 
 from bebert_edge.checkpoints import load
@@ -18,7 +19,8 @@ from bebert_edge.training import Examples, TrainingOptions, load_member, train
 from bebert_edge.training.augmentation import nearest_tokens, replace_tokens
 from bebert_edge.training.data import EncodedExamples, LengthGroupedBatches
 from bebert_edge.training.tasks import TextClassification
-from latent import float_model, write_backbone, write_member
+from bebert_edge.training.tasks.sentence_embedding import SentenceExamples
+from latent import float_model, tokenizer, write_backbone, write_member
 
 OPTIONS = TrainingOptions(
     epochs=1, batch_size=8, max_length=16, teacher_epochs=12, teacher_learning_rate=2e-3, calibration_share=0.0
@@ -116,6 +118,17 @@ def test_models_that_do_not_fit(tmp_path, backbone):
     three = write_member(tmp_path / "three")
     with pytest.raises(TrainingError, match="has 2 labels, the data 3"):
         train(replace(examples(), label_names=["a", "b", "c"]), tmp_path / "out", OPTIONS, teacher=three)
+
+
+def test_teachers_without_a_head_for_the_task_are_refused(tmp_path, backbone):
+    BertModel(float_model().config).save_pretrained(tmp_path / "encoder")
+    tokenizer().save_pretrained(tmp_path / "encoder")
+    with pytest.raises(CheckpointError, match=r"is a BertModel, without a head .* --backbone"):
+        train(examples(), tmp_path / "out", OPTIONS, teacher=tmp_path / "encoder")
+    data = SentenceExamples(["a good movie", "bad"])
+    options = replace(OPTIONS, method="independent", combination="embeddings")
+    with pytest.raises(CheckpointError, match="is a member for text-classification, without a head"):
+        train(data, tmp_path / "out", options, teacher=write_member(tmp_path / "member"))
 
 
 def test_a_model_that_diverges_is_not_saved(tmp_path, backbone):

@@ -178,7 +178,7 @@ class FillMask(Task):
                 "--teacher"
             )
 
-    def encode(self, examples: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedMasks:
+    def encode(self, examples: Any, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedExamples:
         """Token ids, a share of which is masked: of each text the same ones every time."""
         encoded = tokenizer(
             examples.texts,
@@ -194,9 +194,13 @@ class FillMask(Task):
         ):
             ids.append(mask(whole, [not x for x in special], self.mask_id, number))
         nothing = torch.zeros(len(ids), dtype=torch.long)
-        return EncodedMasks(
+        found = EncodedMasks(
             ids, encoded["token_type_ids"], nothing, tokenizer.pad_token_id or 0, encoded["input_ids"], self.mask_id
         )
+        kept = [row for row, masked in enumerate(ids) if self.mask_id in masked]  # a batch needs a mask
+        if not kept:
+            raise TrainingError("no text has a token to mask: pass other texts, or a larger --max-length")
+        return found.take(torch.tensor(kept))
 
     def label_losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy of a text's masks."""

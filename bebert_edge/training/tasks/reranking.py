@@ -34,6 +34,8 @@ class Reranking(TextClassification):
     def read(cls, path: str | Path, *, split: str, classes: Sequence[str] | None, **columns: Any) -> RankingExamples:
         """A file of queries, documents and relevance."""
         wanted = columns.pop("problem", "auto")
+        if wanted == "single_label":
+            raise TrainingError(f"--problem is {wanted!r}, expected multi_label or regression for {cls.name}")
         found = super().read(path, split=split, classes=None, **columns, problem="regression")
         if found.pairs is None:
             raise TrainingError(
