@@ -56,6 +56,7 @@ class Encoders:
             members=len(self.members),
             bits=section["bits"],
             max_length=section["max_length"],
+            embeddings=section.get("embeddings", "binary"),
             keep=tuple(f"{name}={kind}" for name, kind in section.get("weights", {}).items() if name != POOLER),
             method="independent",
             distill="logits" if options.distill == "layers" else options.distill,
