@@ -14,7 +14,7 @@ from typing import Any
 
 from bebert_edge import checkpoints
 from bebert_edge.checkpoints import Checkpoints, Options
-from bebert_edge.ensemble import TENSOR_FILE, PackedEnsemble, is_packed
+from bebert_edge.ensemble import TENSOR_FILE, PackedEnsemble
 from bebert_edge.errors import ExportError, VerificationError
 from bebert_edge.exporters.graph import build_model
 from bebert_edge.exporters.samples import Sample
@@ -159,26 +159,10 @@ def _raise_failures(target: Path, checks: list[Check]) -> None:
 def _read(source: Source, options: Options) -> tuple[PackedEnsemble, Checkpoints | None]:
     """Returns the ensemble, and the checkpoints if it comes from some."""
     if isinstance(source, PackedEnsemble):
-        _refuse_options("the source", options)
+        checkpoints.refuse_options("the source", options, ExportError)
         source.validate()
         return source, None
-    paths = [Path(p) for p in ([source] if isinstance(source, (str, os.PathLike)) else source)]
-    packed = [path for path in paths if is_packed(path)]
-    if packed and len(paths) > 1:
-        raise ExportError(f"{packed[0]} is a packed ensemble: expected it alone, or checkpoints only")
-    if packed:
-        _refuse_options(packed[0], options)
-        return PackedEnsemble.load(packed[0]), None
-    found = checkpoints.read(paths, options)
-    return found.ensemble, found
-
-
-def _refuse_options(source: object, options: Options) -> None:
-    if options != Options():
-        raise ExportError(
-            f"{source} is a packed ensemble: its weights, labels and the like were decided when it was packed; "
-            "run 'bebert-edge pack' again with these options"
-        )
+    return checkpoints.read_any(source, options, ExportError)
 
 
 def _load_torch(found: Checkpoints | None) -> TorchMembers:

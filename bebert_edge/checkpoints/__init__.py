@@ -22,10 +22,10 @@ from bebert_edge.checkpoints.options import AUTO, Options
 from bebert_edge.checkpoints.source import Source
 from bebert_edge.checkpoints.tokenizer import check_vocabulary, find_tokenizer, read_tokenizer
 from bebert_edge.config import EnsembleConfig
-from bebert_edge.ensemble import PackedEnsemble, tensor_specs
-from bebert_edge.errors import CheckpointError, FormatError
+from bebert_edge.ensemble import PackedEnsemble, is_packed, tensor_specs
+from bebert_edge.errors import BebertEdgeError, CheckpointError, FormatError
 
-__all__ = ["ENSEMBLE_FILE", "FAMILIES", "Checkpoints", "Options", "load", "read"]
+__all__ = ["ENSEMBLE_FILE", "FAMILIES", "Checkpoints", "Options", "load", "read", "read_any", "refuse_options"]
 
 PathLike = str | os.PathLike[str]
 
@@ -113,6 +113,40 @@ def read(paths: PathLike | Sequence[PathLike], options: Options | None = None) -
         raise CheckpointError(f"{given[0]} cannot be packed: {error}") from error
     notes = [note for member in members for note in member.notes] + notes
     return Checkpoints(ensemble, family.NAME, tuple(f.tensors for f in files), tuple(dict.fromkeys(notes)))
+
+
+def read_any(
+    paths: PathLike | Sequence[PathLike], options: Options, error: type[BebertEdgeError] = CheckpointError
+) -> tuple[PackedEnsemble, Checkpoints | None]:
+    """An ensemble that is packed already, or checkpoints as `read` takes them, which then come with it.
+
+    Args:
+        paths: The directory of a packed ensemble, alone; or checkpoints.
+        options: What checkpoints do not say themselves; none for a packed ensemble.
+        error: What is raised where a packed ensemble comes with others or with options.
+
+    Raises:
+        CheckpointError: A checkpoint cannot be packed.
+        FormatError: A packed ensemble is not valid.
+    """
+    given = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    packed = [path for path in given if is_packed(path)]
+    if packed and len(given) > 1:
+        raise error(f"{packed[0]} is a packed ensemble: expected it alone, or checkpoints only")
+    if packed:
+        refuse_options(packed[0], options, error)
+        return PackedEnsemble.load(packed[0]), None
+    found = read(given, options)
+    return found.ensemble, found
+
+
+def refuse_options(source: object, options: Options, error: type[BebertEdgeError] = CheckpointError) -> None:
+    """Raises an error if there are options for what is packed already."""
+    if options != Options():
+        raise error(
+            f"{source} is a packed ensemble: its weights, labels and the like were decided when it was packed; "
+            "run 'bebert-edge pack' again with these options"
+        )
 
 
 def _ensemble_file(paths: list[Path]) -> EnsembleFile | None:

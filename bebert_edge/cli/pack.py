@@ -93,6 +93,7 @@ def pack(
 def _joined(main: PackedEnsemble, tasks: list[str], options: Options) -> tuple[PackedEnsemble, list[str]]:
     """The ensemble with the tasks that `NAME=DIR` add, and what is to be said of those."""
     from bebert_edge.checkpoints import Options
+    from bebert_edge.ensemble import is_packed
     from bebert_edge.joining import join
 
     notes: list[str] = []
@@ -101,20 +102,18 @@ def _joined(main: PackedEnsemble, tasks: list[str], options: Options) -> tuple[P
         name, _, directory = task.partition("=")
         if not name or not directory or name in others:
             raise typer.BadParameter(f"{task!r}, expected NAME=DIR and another name each time", param_hint="--join")
-        others[name], more = _read([Path(directory)], same)
+        path = Path(directory)
+        others[name], more = _read([path], Options() if is_packed(path) else same)
         notes += more
     return join(main, others), notes
 
 
 def _read(paths: list[Path], options: Options) -> tuple[PackedEnsemble, list[str]]:
     """An ensemble that is packed already, or checkpoints; and what is to be said of them."""
-    from bebert_edge.checkpoints import read
-    from bebert_edge.ensemble import PackedEnsemble, is_packed
+    from bebert_edge.checkpoints import read_any
 
-    if len(paths) == 1 and is_packed(paths[0]):
-        return PackedEnsemble.load(paths[0]), []
-    found = read(paths, options)
-    return found.ensemble, list(found.notes)
+    ensemble, found = read_any(paths, options)
+    return ensemble, list(found.notes) if found else []
 
 
 def _trimmed(ensemble: PackedEnsemble, corpus: Path) -> PackedEnsemble:

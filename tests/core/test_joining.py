@@ -115,4 +115,9 @@ def test_the_command_joins_packs_exports_and_answers(tmp_path: Path) -> None:
     assert "with the native library, task names: labels agree" in result.stdout
     result = CliRunner().invoke(app, ["pack", str(tmp_path / "main"), "--join", "topic", "-o", str(tmp_path / "x")])
     assert "expected NAME=DIR" in result.stderr
+    result = CliRunner().invoke(
+        app, ["pack", str(tmp_path / "main"), "--labels", "a,b", "-o", str(tmp_path / "x")], catch_exceptions=True
+    )
+    assert result.exit_code == 1
+    assert "were decided when it was packed" in result.stderr
     assert EdgeModel(tmp_path / "model.onnx").of("topic").labels == ("sport", "politics", "art")
