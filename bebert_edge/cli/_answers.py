@@ -8,15 +8,20 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 
 from bebert_edge.runtime import EdgeModel, Prediction
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 TEXT_WIDTH = 60
 MIN_LABEL_WIDTH, MAX_LABEL_WIDTH = 6, 40
 SCORE_HEADERS = {"single_label": "probability", "multi_label": "highest", "regression": "value"}
 
+Answer = TypeVar("Answer", bound="DataclassInstance")
 Writer = Callable[[EdgeModel, Iterable[Prediction]], Iterator[Prediction]]
 
 
@@ -29,6 +34,13 @@ def shorten(text: str, width: int) -> str:
     """Cuts or pads a text to exactly `width` columns of a terminal."""
     text = printable(text)
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def write_json(model: EdgeModel, answers: Iterable[Answer]) -> Iterator[Answer]:
+    """A writer of answers of any kind, an object a line with all that they have."""
+    for answer in answers:
+        print(json.dumps(asdict(answer), ensure_ascii=False))
+        yield answer
 
 
 def _label_width(model: EdgeModel) -> int:

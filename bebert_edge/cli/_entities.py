@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 
 from rich.cells import cell_len
 
-from bebert_edge.cli._answers import MAX_LABEL_WIDTH, MIN_LABEL_WIDTH, TEXT_WIDTH, printable, shorten
+from bebert_edge.cli._answers import MAX_LABEL_WIDTH, MIN_LABEL_WIDTH, TEXT_WIDTH, printable, shorten, write_json
 from bebert_edge.runtime import EdgeModel, TokenPrediction
 from bebert_edge.runtime.entities import entity_labels
 
@@ -34,12 +32,6 @@ def _table(model: EdgeModel, answers: Iterable[TokenPrediction]) -> Iterator[Tok
         yield answer
 
 
-def _json(model: EdgeModel, answers: Iterable[TokenPrediction]) -> Iterator[TokenPrediction]:
-    for answer in answers:
-        print(json.dumps(asdict(answer), ensure_ascii=False))
-        yield answer
-
-
 def _csv(model: EdgeModel, answers: Iterable[TokenPrediction]) -> Iterator[TokenPrediction]:
     """A line for each entity; `text` is the number of its text, from 0."""
     fields = ("start", "end", "label", "score", "members_agree")
@@ -52,4 +44,4 @@ def _csv(model: EdgeModel, answers: Iterable[TokenPrediction]) -> Iterator[Token
         yield answer
 
 
-WRITERS: dict[str, Writer] = {"table": _table, "json": _json, "csv": _csv}
+WRITERS: dict[str, Writer] = {"table": _table, "json": write_json, "csv": _csv}

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 
-from bebert_edge.cli._answers import printable
+from bebert_edge.cli._answers import printable, write_json
 from bebert_edge.runtime import EdgeModel, FilledText
 
 TOKEN_WIDTH = 20
@@ -22,12 +20,6 @@ def _table(model: EdgeModel, answers: Iterable[FilledText]) -> Iterator[FilledTe
             for guess in guesses:
                 agree = f"{guess.members_agree}/{model.members}"
                 print(f"  mask {number}  {printable(guess.token):{TOKEN_WIDTH}}  {guess.probability:.4f}  {agree}")
-        yield answer
-
-
-def _json(model: EdgeModel, answers: Iterable[FilledText]) -> Iterator[FilledText]:
-    for answer in answers:
-        print(json.dumps(asdict(answer), ensure_ascii=False))
         yield answer
 
 
@@ -44,6 +36,6 @@ def _csv(model: EdgeModel, answers: Iterable[FilledText]) -> Iterator[FilledText
 
 WRITERS: dict[str, Callable[[EdgeModel, Iterable[FilledText]], Iterator[FilledText]]] = {
     "table": _table,
-    "json": _json,
+    "json": write_json,
     "csv": _csv,
 }

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 
-from bebert_edge.cli._answers import TEXT_WIDTH, shorten
+from bebert_edge.cli._answers import TEXT_WIDTH, shorten, write_json
 from bebert_edge.runtime import EdgeModel, QuestionPrediction
 
 Writer = Callable[[EdgeModel, Iterable[QuestionPrediction]], Iterator[QuestionPrediction]]
@@ -29,12 +27,6 @@ def _table(model: EdgeModel, answers: Iterable[QuestionPrediction]) -> Iterator[
         yield answer
 
 
-def _json(model: EdgeModel, answers: Iterable[QuestionPrediction]) -> Iterator[QuestionPrediction]:
-    for answer in answers:
-        print(json.dumps(asdict(answer), ensure_ascii=False))
-        yield answer
-
-
 def _csv(model: EdgeModel, answers: Iterable[QuestionPrediction]) -> Iterator[QuestionPrediction]:
     fields = ("question", "answer", "start", "end", "score", "no_answer", "members_agree", "windows", "truncated")
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -44,4 +36,4 @@ def _csv(model: EdgeModel, answers: Iterable[QuestionPrediction]) -> Iterator[Qu
         yield answer
 
 
-WRITERS: dict[str, Writer] = {"table": _table, "json": _json, "csv": _csv}
+WRITERS: dict[str, Writer] = {"table": _table, "json": write_json, "csv": _csv}

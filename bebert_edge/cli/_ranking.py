@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 
-from bebert_edge.cli._answers import SCORE_HEADERS, TEXT_WIDTH, shorten
+from bebert_edge.cli._answers import SCORE_HEADERS, TEXT_WIDTH, shorten, write_json
 from bebert_edge.runtime import EdgeModel, RankedDocument
 
 
@@ -24,12 +22,6 @@ def _table(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[Rank
         yield answer
 
 
-def _json(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[RankedDocument]:
-    for answer in answers:
-        print(json.dumps(asdict(answer), ensure_ascii=False))
-        yield answer
-
-
 def _csv(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[RankedDocument]:
     names = ("rank", "index", "query", "document", "score", "tokens", "truncated")
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -41,6 +33,6 @@ def _csv(model: EdgeModel, answers: Iterable[RankedDocument]) -> Iterator[Ranked
 
 WRITERS: dict[str, Callable[[EdgeModel, Iterable[RankedDocument]], Iterator[RankedDocument]]] = {
     "table": _table,
-    "json": _json,
+    "json": write_json,
     "csv": _csv,
 }

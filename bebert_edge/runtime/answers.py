@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.config import EnsembleConfig
-from bebert_edge.errors import ModelError
+from bebert_edge.runtime.prediction import check_finite
 from bebert_edge.runtime.windows import Window, WindowedText
 
 Numbers = NDArray[np.floating[Any]]
@@ -119,11 +119,8 @@ def find_answer(
         ModelError: A logit is not finite.
     """
     assert encoded.question is not None
-    if not all(np.isfinite(one).all() for one in logits):
-        raise ModelError(
-            f"the model's logits for {encoded.question[:40]!r} are not finite: its weights are damaged. "
-            "Copy the file again, or export it again"
-        )
+    for window in logits:
+        check_finite(window, f"logits for {encoded.question[:40]!r} are")
     best, nothing = best_span(encoded, logits)
     chosen = _chosen(best, nothing)
     members = [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.config import EnsembleConfig
-from bebert_edge.errors import ModelError
+from bebert_edge.runtime.prediction import check_finite
 from bebert_edge.runtime.text import EncodedText
 
 
@@ -40,11 +40,7 @@ def embedding(
     Raises:
         ModelError: A number is not finite.
     """
-    if not np.isfinite(vector).all():
-        raise ModelError(
-            f"the model's embedding of {encoded.text[:40]!r} is not finite: its weights are damaged. "
-            "Copy the file again, or export it again"
-        )
+    check_finite(vector, f"embedding of {encoded.text[:40]!r} is")
     mean = np.asarray(config.member_weights) @ members
     cosines = members @ mean / max(float(np.linalg.norm(mean)), 1e-12)
     return Embedding(

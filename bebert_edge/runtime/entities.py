@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bebert_edge.config import EnsembleConfig
-from bebert_edge.errors import ModelError
-from bebert_edge.runtime.prediction import scores_of
+from bebert_edge.runtime.prediction import check_finite, scores_of
 from bebert_edge.runtime.tags import OUTSIDE, chunks, split_tag
 from bebert_edge.runtime.windows import Span, WindowedText
 
@@ -122,11 +121,7 @@ def find_entities(
     Raises:
         ModelError: A logit is not finite.
     """
-    if not np.isfinite(logits).all():
-        raise ModelError(
-            f"the model's logits for {encoded.text[:40]!r} are not finite: its weights are damaged. "
-            "Copy the file again, or export it again"
-        )
+    check_finite(logits, f"logits for {encoded.text[:40]!r} are")
     words = words_of(encoded)
     firsts = [token for token, _ in words]
     scores = scores_of(logits[firsts], config.task.problem)

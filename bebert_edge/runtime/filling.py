@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from bebert_edge.config import EnsembleConfig
-from bebert_edge.errors import ModelError, RuntimeInputError
-from bebert_edge.runtime.prediction import scores_of
+from bebert_edge.errors import RuntimeInputError
+from bebert_edge.runtime.prediction import check_finite, scores_of
 from bebert_edge.runtime.text import EncodedText
 
 
@@ -69,11 +69,7 @@ def fill(
     mask = tokenizer.id_to_token(config.task.mask_id) or ""
     if not len(logits):
         raise RuntimeInputError(f"{encoded.text[:40]!r} has no mask to fill: write {mask} where a word is missing")
-    if not np.isfinite(logits).all():
-        raise ModelError(
-            f"the model's logits for {encoded.text[:40]!r} are not finite: its weights are damaged. "
-            "Copy the file again, or export it again"
-        )
+    check_finite(logits, f"logits for {encoded.text[:40]!r} are")
     probabilities, firsts = scores_of(logits, "single_label"), members.argmax(-1)
     guesses = []
     for place, row in enumerate(logits):

@@ -131,6 +131,8 @@ class EdgeModel:
             names = ", ".join(self.tasks[1:])
             expected = f"expected one of {names}, or none for the main one" if names else "it has only one: name none"
             raise RuntimeInputError(f"{self._path} has no task {task!r}, {expected}")
+        if head_prefix(task) == self._prefix:
+            return self
         model = copy(self)
         model._use(task)
         return model

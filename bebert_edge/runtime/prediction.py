@@ -60,6 +60,14 @@ def scores_of(logits: NDArray[np.floating], problem: str) -> Scores:
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True))
 
 
+def check_finite(numbers: NDArray[np.floating], subject: str) -> None:
+    """Raises ModelError if one of a model's numbers is not finite; `subject` says what they are, with its verb."""
+    if not np.isfinite(numbers).all():
+        raise ModelError(
+            f"the model's {subject} not finite: its weights are damaged. Copy the file again, or export it again"
+        )
+
+
 def _labels(scores: Scores, config: EnsembleConfig) -> tuple[str, ...]:
     if config.task.problem == "multi_label":
         return tuple(label for label, score in zip(config.labels, scores, strict=True) if score > 0.5)
@@ -78,11 +86,7 @@ def predict(
     Raises:
         ModelError: A logit is not finite.
     """
-    if not np.isfinite(logits).all():
-        raise ModelError(
-            f"the model's logits for {encoded.text[:40]!r} are not finite: its weights are damaged. "
-            "Copy the file again, or export it again"
-        )
+    check_finite(logits, f"logits for {encoded.text[:40]!r} are")
     scores = scores_of(logits, config.task.problem)
     member_scores = scores_of(member_logits / config.temperature, config.task.problem)
     labels = _labels(scores, config)

@@ -44,6 +44,23 @@ class EncodedText:
     truncated: bool
 
 
+def open_tokenizer(tokenizer_json: str) -> Tokenizer:
+    """A tokenizer that neither cuts nor pads, from the text of `tokenizer.json`.
+
+    Raises:
+        ModelError: The `tokenizers` library cannot read it.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(tokenizer_json)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(
+            f"the model's tokenizer cannot be read ({error}). Update the library: pip install -U tokenizers"
+        ) from error
+    return tokenizer
+
+
 class TextEncoder:
     """The tokenizer of one model.
 
@@ -57,15 +74,8 @@ class TextEncoder:
     """
 
     def __init__(self, tokenizer_json: str, max_length: int, text_pair: bool) -> None:
-        try:
-            self._tokenizer, self._untruncated = (Tokenizer.from_str(tokenizer_json) for _ in range(2))
-            self._tokenizer.enable_truncation(max_length, strategy="longest_first")
-            self._untruncated.no_truncation()
-            self._tokenizer.no_padding()
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(
-                f"the model's tokenizer cannot be read ({error}). Update the library: pip install -U tokenizers"
-            ) from error
+        self._tokenizer, self._untruncated = (open_tokenizer(tokenizer_json) for _ in range(2))
+        self._tokenizer.enable_truncation(max_length, strategy="longest_first")
         special = self._tokenizer.num_special_tokens_to_add(text_pair)
         if max_length < special:
             raise ModelError(

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from bebert_edge.errors import ModelError
-from bebert_edge.runtime.text import check_text
+from bebert_edge.runtime.text import check_text, open_tokenizer
 
 OVERLAP = 128
 """Tokens that a window shares with the one before it, but no more than half of it."""
@@ -76,14 +76,7 @@ class WindowEncoder:
     """
 
     def __init__(self, tokenizer_json: str, max_length: int, text_pair: bool) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json)
-            self._tokenizer.no_truncation()
-            self._tokenizer.no_padding()
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(
-                f"the model's tokenizer cannot be read ({error}). Update the library: pip install -U tokenizers"
-            ) from error
+        self._tokenizer = open_tokenizer(tokenizer_json)
         self._pair = text_pair
         self._room = max_length - self._tokenizer.num_special_tokens_to_add(text_pair)
         if self._room < 1 + text_pair:
